@@ -1,0 +1,1 @@
+"""Who is calling: tokens, tickets, revocations, and what a role may do."""

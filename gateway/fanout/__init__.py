@@ -1,0 +1,1 @@
+"""From a committed message to every attachment of its session: order, holes, delivery."""

@@ -1,0 +1,1 @@
+"""The one place that awaits a store for a connection."""

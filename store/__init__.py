@@ -1,0 +1,1 @@
+"""The stores: log, live, bus and cache, each an interface beside its backends. Knows nothing of gateway."""

@@ -1,0 +1,29 @@
+"""The interface of the shared cache."""
+
+from typing import Protocol
+
+
+class Cache(Protocol):
+    """Bytes with a version and an expiry. Losing any entry at any time is allowed; serving an older version after a newer one was put is not.
+
+    Order: versions of one key only grow.
+    Atomicity: each call is atomic for its key.
+    Durability: none.
+    Cancellation: harmless.
+    Errors: `Unavailable`; callers then go to the log.
+    """
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Let go of every socket. Idempotent."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None when it is absent, expired or was dropped."""
+
+    async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
+        """Store the value unless a version as new or newer was put or dropped; whether it was stored."""
+
+    async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
+        """Remove values older than `version` and, for `ttl_ms`, refuse to store any such."""

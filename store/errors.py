@@ -1,0 +1,37 @@
+"""What a store may raise. Drivers' own exceptions never leave a backend: they are translated at its border, the cause kept."""
+
+
+class StoreError(Exception):
+    """Any failure of a store that its caller has to think about."""
+
+
+class Unavailable(StoreError):
+    """The backend cannot be reached or did not answer in time. Nothing is known to be wrong with the request: retry."""
+
+
+class NotFound(StoreError):
+    """The row does not exist, or not in this tenant: the two are not told apart."""
+
+
+class Ended(StoreError):
+    """The session has ended; `reason` is one of closed, expired, deleted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the session has ended: {reason}")
+        self.reason = reason
+
+
+class VersionConflict(StoreError):
+    """The row's version is not the one the caller expected; `version` is the present one."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the present version is {version}")
+        self.version = version
+
+
+class LimitReached(StoreError):
+    """The write would exceed a quota; `limit` is the quota."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the limit of {limit} is reached")
+        self.limit = limit

@@ -1,0 +1,223 @@
+"""The values that pass through the stores: plain, frozen, without behaviour.
+
+Times are milliseconds since the Unix epoch (`*_at`). JSON documents (`context`, `metadata`, `sentences`) travel as the
+UTF-8 bytes they were received as, so that nobody parses and prints them again.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+Role = Literal["owner", "writer", "reader"]
+MessageRole = Literal["user", "assistant", "system", "tool"]
+Status = Literal["active", "archived"]
+EndReason = Literal["closed", "expired", "deleted"]
+Refusal = Literal["not_found", "forbidden", "closed", "expired", "superseded", "id_conflict"]
+EventKind = Literal["created", "updated", "archived", "closed", "expired", "deleted"]
+
+EMPTY_OBJECT: Final = b"{}"
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of every value here: frozen, keyword-only, compared by content."""
+
+
+class NewSession(Value):
+    """What `Log.create` stores. `ttl_s` is None for a persistent session."""
+
+    id: str
+    tenant: str
+    owner: str
+    created_at: int
+    title: str = ""
+    ttl_s: int | None = None
+    exclusive: bool = False
+    context: bytes = EMPTY_OBJECT
+    metadata: bytes = EMPTY_OBJECT
+    text: str | None = None
+    voice: str | None = None
+
+
+class Session(Value):
+    """One row of `sessions`. `head` is the last seq (0: none), `version` grows with every change but messages."""
+
+    id: str
+    tenant: str
+    owner: str
+    title: str
+    status: Status
+    exclusive: bool
+    ttl_s: int | None
+    expires_at: int | None
+    head: int
+    epoch: int
+    version: int
+    context: bytes
+    metadata: bytes
+    text: str | None
+    voice: str | None
+    sentences: bytes | None
+    created_at: int
+    updated_at: int
+    ended_at: int | None = None
+    end_reason: EndReason | None = None
+
+
+class Access(Value):
+    """A session as one of its members sees it."""
+
+    session: Session
+    role: Role
+
+
+class Listing(Value):
+    """One row of a user's session list. `unread` = head − the user's read marker; `preview` = start of the last message."""
+
+    session: Session
+    role: Role
+    read: int
+    unread: int
+    last_at: int
+    preview: str
+
+
+class Change(Value):
+    """A change of a session; what is None stays as it is."""
+
+    title: str | None = None
+    context: bytes | None = None
+    metadata: bytes | None = None
+    status: Status | None = None
+
+
+class Member(Value):
+    """A user's right in a session."""
+
+    user: str
+    role: Role
+    since: int
+
+
+class Message(Value):
+    """One row of `messages`."""
+
+    session: str
+    seq: int
+    id: str
+    client_id: str
+    sender: str
+    role: MessageRole
+    content: str
+    metadata: bytes
+    created_at: int
+
+
+class Draft(Value):
+    """A message before it has a seq. `epoch` is the fencing number the sender holds, None where the session is not exclusive."""
+
+    session: str
+    tenant: str
+    sender: str
+    id: str
+    client_id: str
+    role: MessageRole
+    content: str
+    metadata: bytes
+    created_at: int
+    epoch: int | None = None
+
+
+class Appended(Value):
+    """The draft is committed as `seq`; `duplicate` when an equal one had been before, whose id and time these then are."""
+
+    seq: int
+    id: str
+    created_at: int
+    duplicate: bool = False
+
+
+class Refused(Value):
+    """The draft was not stored, and why."""
+
+    code: Refusal
+
+
+class Mark(Value):
+    """Watermarks of one user in one session; the stores keep the larger of old and new. None leaves one alone."""
+
+    session: str
+    user: str
+    delivered: int | None = None
+    read: int | None = None
+
+
+class Cursor(Value):
+    """Stored watermarks of one user in one session."""
+
+    user: str
+    delivered: int
+    read: int
+
+
+class Event(Value):
+    """One row of the outbox of session lifecycle events; `id` grows strictly in commit order."""
+
+    id: int
+    tenant: str
+    session: str
+    kind: EventKind
+    version: int
+    at: int
+    data: bytes = EMPTY_OBJECT
+
+
+class Revocation(Value):
+    """Tokens of the user issued before `before` (epoch ms) are no longer good; `id` grows strictly."""
+
+    id: int
+    tenant: str
+    user: str
+    before: int
+
+
+class ConnectionEntry(Value):
+    """One connection in the live indexes. `sessions` are those it is attached to."""
+
+    id: str
+    tenant: str
+    user: str
+    node: str
+    since: int
+    sessions: tuple[str, ...] = ()
+    ip: str = ""
+    port: int = 0
+
+
+class NodeEntry(Value):
+    """One node and its lease."""
+
+    id: str
+    url: str | None
+    started_at: int
+    connections: int = 0
+
+
+class SessionStats(Value):
+    """Traffic of one session, summed over connections: frames and bytes, as counted at the socket; RTT in ms."""
+
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    rtt_ms: float | None = None
+    last_active: int = 0
+
+
+class LiveSession(Value):
+    """The live record of a session: soft state, asserted anew by the nodes that host it."""
+
+    id: str
+    tenant: str
+    state: Literal["connecting", "active", "idle", "disconnecting", "closed"]
+    node: str
+    stats: SessionStats
