@@ -1,0 +1,123 @@
+"""The composition root: the one place that knows all parts and puts them together."""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from gateway.api.routes import build_app
+from gateway.api.services import Services
+from gateway.auth.revocations import Revocations
+from gateway.auth.tickets import Tickets
+from gateway.auth.tokens import Tokens
+from gateway.clock import SystemClock
+from gateway.edge.edge import Edge
+from gateway.edge.handler import EdgeLimits, Handler, Rejection, UpgradeRequest
+from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
+from gateway.protocol.limits import Limits
+from gateway.runtime.node import Credentials, Node, NodeSettings
+from gateway.runtime.sessions import SessionLimits
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+from store.open import open_stores
+
+
+class Gateway:
+    """A whole gateway, ready to be served: the parts, and their start, drain and stop in the right order."""
+
+    def __init__(self, settings: Settings) -> None:
+        clock = SystemClock()
+        self.settings = settings
+        self.metrics = Metrics()
+        self.stores = open_stores(settings.data_dir)
+        self.tokens = Tokens.from_settings(settings, clock)
+        tickets = Tickets(self.stores.live, clock)
+        revocations = Revocations(self.stores.log, clock)
+        limits = protocol_limits(settings)
+        credentials = Credentials(self.tokens, tickets, revocations)
+        self.node = Node(node_settings(settings), limits, self.stores, credentials, clock, self.metrics)
+        self.edge = Edge(edge_limits(settings), self._accept)
+        self.is_demo = settings.is_loopback and not settings.has_credentials
+        services = Services(
+            sessions=self.node.sessions,
+            tokens=self.tokens,
+            tickets=tickets,
+            holds=revocations.holds,
+            revoke=self.node.revoke,
+            ready=self.node.unready,
+            limits=limits,
+            demo=self.is_demo,
+        )
+        self.asgi: ASGIApp = build_app(services)
+        self.ws_protocol: type[asyncio.BaseProtocol] = make_ws_protocol(self.edge)
+        self.http_protocol: type[asyncio.BaseProtocol] = make_http_protocol(self.edge)
+
+    async def start(self) -> None:
+        """Open the stores, begin to work, and let connections in."""
+        await self.node.start()
+        await self.edge.start()
+
+    async def drain(self) -> None:
+        """Let nobody in any more; commit, answer and send away those who are there."""
+        self.edge.draining = True
+        await self.node.drain()
+
+    async def stop(self) -> None:
+        """Close what is left, sockets before stores."""
+        await self.edge.stop()
+        await self.node.stop()
+
+    def _accept(self, upgrade: UpgradeRequest) -> Handler | Rejection:
+        return self.node.accept(upgrade.bearer, upgrade.ip, upgrade.port)
+
+
+def protocol_limits(settings: Settings) -> Limits:
+    """The limits that the protocol keeps."""
+    return Limits(
+        message_bytes=settings.max_message_bytes,
+        json_depth=settings.max_json_depth,
+        hello_bytes=settings.max_hello_bytes,
+        attachments=settings.max_attachments,
+        frames_per_s=settings.max_frames_per_s,
+        frames_burst=settings.max_frames_burst,
+    )
+
+
+def edge_limits(settings: Settings) -> EdgeLimits:
+    """The limits that the edge keeps."""
+    return EdgeLimits(
+        origins=settings.origins,
+        trusted_proxies=tuple(str(network) for network in settings.trusted_proxies),
+        # The codec limits the decoded content; escapes of JSON may take four times that on the wire.
+        message_bytes=4 * settings.max_message_bytes + 4096,
+        fragments=settings.max_fragments,
+        connections_per_address=settings.max_connections_per_address,
+        accepts_per_s=settings.max_accepts_per_s,
+        pings_per_s=settings.max_pings_per_s,
+        outbox_frames=settings.max_outbox_frames,
+        outbox_bytes=settings.max_outbox_bytes,
+        ping_s=settings.heartbeat_ms / 1000,
+        silent_s=settings.heartbeat_timeout_ms / 1000,
+        stall_s=settings.stall_timeout_s,
+    )
+
+
+def node_settings(settings: Settings) -> NodeSettings:
+    """What the node has to be told."""
+    return NodeSettings(
+        node_id=settings.node_id,
+        heartbeat_ms=settings.heartbeat_ms,
+        heartbeat_timeout_ms=settings.heartbeat_timeout_ms,
+        resume_window_s=settings.resume_window_s,
+        sweep_s=settings.sweep_s,
+        drain_s=settings.drain_s,
+        hello_timeout_s=settings.hello_timeout_s,
+        connection_lifetime_s=settings.max_connection_lifetime_s,
+        connections_per_user=settings.max_connections_per_user,
+        attachments=settings.max_attachments,
+        sessions=SessionLimits(ttl_s=settings.session_ttl_s, per_user=settings.max_sessions_per_user),
+    )
+
+
+def open_gateway(settings: Settings) -> Gateway:
+    """Put a gateway together; nothing runs before its `start`."""
+    return Gateway(settings)

@@ -1,0 +1,76 @@
+"""Which channels of the bus this node listens to, counted by who needs them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from store.bus import Bus
+from store.errors import Unavailable
+
+
+class _Channel:
+    __slots__ = ("count", "is_subscribed", "lock")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_subscribed = False
+        self.lock = asyncio.Lock()
+
+
+class Channels:
+    """Subscribes with the first need, unsubscribes after the last; never the two at once for one channel.
+
+    A bus that cannot be reached costs liveness only (heads are compared): `acquire` then returns all the same, and
+    `renew` tries again.
+    """
+
+    def __init__(self, bus: Bus, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._bus = bus
+        self._spawn = spawn
+        self._channels: dict[str, _Channel] = {}
+
+    async def acquire(self, name: str) -> None:
+        """Count one need; when this returns, what is offered from now on arrives."""
+        channel = self._channels.setdefault(name, _Channel())
+        channel.count += 1
+        try:
+            await self._subscribe(name, channel)
+        except BaseException:
+            self.release(name)
+            raise
+
+    def release(self, name: str) -> None:
+        """Count one need less."""
+        channel = self._channels[name]
+        channel.count -= 1
+        if channel.count == 0:
+            self._spawn(self._drop(name, channel))
+
+    async def renew(self) -> None:
+        """Subscribe to whatever is needed and is not subscribed."""
+        for name, channel in list(self._channels.items()):
+            if channel.count and not channel.is_subscribed:
+                await self._subscribe(name, channel)
+
+    async def _subscribe(self, name: str, channel: _Channel) -> None:
+        async with channel.lock:
+            if channel.is_subscribed:
+                return
+            try:
+                await self._bus.subscribe(name)
+            except Unavailable:
+                return
+            channel.is_subscribed = True
+
+    async def _drop(self, name: str, channel: _Channel) -> None:
+        async with channel.lock:
+            if channel.count:
+                return
+            if channel.is_subscribed:
+                channel.is_subscribed = False
+                try:
+                    await self._bus.unsubscribe(name)
+                except Unavailable:
+                    return  # with the bus's connection its subscriptions are gone as well
+            if self._channels.get(name) is channel and not channel.count:
+                del self._channels[name]

@@ -1,0 +1,83 @@
+"""What the bus carries: hints. The log is the truth; every one of these may be lost."""
+
+from typing import Final
+
+import msgspec
+
+from store.types import EndReason, Role
+
+
+class MessageHint(msgspec.Struct, frozen=True, tag=1, array_like=True):
+    """Message `seq` of the channel's session is committed; `frame` is what its readers get, ready-made at the origin."""
+
+    seq: int
+    frame: bytes
+
+
+class SignalHint(msgspec.Struct, frozen=True, tag=2, array_like=True):
+    """Something ephemeral for everybody on the channel but one connection (empty: for everybody)."""
+
+    frame: bytes
+    but: str = ""
+
+
+class NoticeHint(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """A frame that is not droppable, for everybody on the channel but one connection (empty: for everybody)."""
+
+    frame: bytes
+    but: str = ""
+
+
+class EndedHint(msgspec.Struct, frozen=True, tag=4, array_like=True):
+    """The session has ended with `head` as its last seq; attachments get everything up to there, then `frame`."""
+
+    frame: bytes
+    head: int
+    reason: EndReason
+
+
+class SupersededHint(msgspec.Struct, frozen=True, tag=5, array_like=True):
+    """The exclusive session is now held under `epoch`: attachments with an older one are told and let go."""
+
+    frame: bytes
+    epoch: int
+
+
+class MemberHint(msgspec.Struct, frozen=True, tag=6, array_like=True):
+    """A user's right has changed; `role` is None when it is gone."""
+
+    frame: bytes
+    user: str
+    role: Role | None
+
+
+class RevokedHint(msgspec.Struct, frozen=True, tag=7, array_like=True):
+    """Tokens of the channel's user issued before `before` (epoch ms) are no longer good."""
+
+    before: int
+
+
+Hint = MessageHint | SignalHint | NoticeHint | EndedHint | SupersededHint | MemberHint | RevokedHint
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Hint)
+
+
+def encode(hint: Hint) -> bytes:
+    """Make the payload of a hint."""
+    return _encoder.encode(hint)
+
+
+def decode(payload: bytes) -> Hint:
+    """Read a payload. msgspec.DecodeError when it is none of ours."""
+    return _decoder.decode(payload)
+
+
+def session_channel(session: str) -> str:
+    """The channel of everything about one session."""
+    return f"s:{session}"
+
+
+def user_channel(tenant: str, user: str) -> str:
+    """The channel of what concerns one user, wherever they are connected. Names hold no slash, so two pairs never meet."""
+    return f"u:{tenant}/{user}"

@@ -1,0 +1,246 @@
+"""The rooms of one node: opened with the first attachment, fed by the bus, mended from the log."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, assert_never
+
+import structlog
+
+from gateway.fanout import hints
+from gateway.fanout.channels import Channels
+from gateway.fanout.outlet import Outlet
+from gateway.fanout.replaying import Replayer
+from gateway.fanout.room import Attachment, Reader, Room
+from gateway.protocol import replies
+from gateway.protocol.replay import Replay
+from store.bus import Bus
+from store.errors import Unavailable
+from store.log import Log
+from store.types import Access, Session
+
+# A hint may be overtaken by a few others on its way; a hole older than this is loss, and the log is read.
+PATIENCE_S: Final = 0.02
+# Larger holes are not filled for the room: its readers fetch them each at its own pace, in pages.
+FILL_LIMIT: Final = 256
+HEADS_BATCH: Final = 500
+# Rooms without attachments are kept for the resume window, so that a resume finds its tail. Above this many the oldest go at once.
+EMPTY_ROOMS: Final = 1_000
+
+_logger = structlog.get_logger("gateway.fanout")
+
+
+class Listener(Protocol):
+    """A connection, as the user channel needs it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def outlet(self) -> Outlet: ...
+
+    def revoked(self, before: int) -> None:
+        """Tokens issued before this moment (epoch ms) are no longer good."""
+
+
+class Hub:
+    """Session → room → attachments, and user → connections, of one node."""
+
+    def __init__(self, log: Log, bus: Bus, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._log = log
+        self._spawn = spawn
+        self._channels = Channels(bus, spawn)
+        self._replayer = Replayer(log, spawn)
+        self.rooms: dict[str, Room] = {}
+        self._empty: dict[str, Room] = {}  # in the order in which they emptied
+        self._users: dict[str, dict[str, Listener]] = {}
+        # Sessions whose room is being opened, with the highest seq heard meanwhile.
+        self._opening: dict[str, int] = {}
+        self._openers: dict[str, int] = {}
+        self._impatient: set[str] = set()
+        self._filling: set[str] = set()
+
+    # -- what the bus brings
+
+    def receive(self, channel: str, payload: bytes) -> None:
+        """Take one payload from the bus. Never raises: a payload of a version we do not know is passed over."""
+        try:
+            hint = hints.decode(payload)
+        except ValueError:
+            _logger.warning("unreadable_hint", channel=channel, size=len(payload))
+            return
+        kind, _, name = channel.partition(":")
+        if kind == "u":
+            self._to_user(channel, hint)
+        elif (room := self.rooms.get(name)) is not None:
+            self._to_room(room, hint)
+        elif isinstance(hint, hints.MessageHint) and name in self._opening:
+            self._opening[name] = max(self._opening[name], hint.seq)
+
+    def _to_room(self, room: Room, hint: hints.Hint) -> None:
+        match hint:
+            case hints.MessageHint(seq, frame):
+                room.deliver(seq, frame)
+                if room.relay.has_hole:
+                    self._mend_soon(room)
+            case hints.SignalHint(frame, but):
+                room.signal(frame, but)
+            case hints.NoticeHint(frame, but):
+                room.notify(frame, but)
+            case hints.EndedHint(frame, head):
+                room.end(frame, head)
+                self._close(room)
+            case hints.SupersededHint(frame, epoch):
+                room.supersede(frame, epoch)
+            case hints.MemberHint(frame, user, role):
+                room.change_member(frame, user, role)
+            case hints.RevokedHint():
+                pass
+            case _:
+                assert_never(hint)
+
+    def _to_user(self, channel: str, hint: hints.Hint) -> None:
+        listeners = list(self._users.get(channel, {}).values())
+        for listener in listeners:
+            if isinstance(hint, hints.RevokedHint):
+                listener.revoked(hint.before)
+            elif isinstance(hint, hints.SignalHint):
+                listener.outlet.put_ephemeral(hint.frame)
+
+    # -- users
+
+    async def listen(self, tenant: str, user: str, listener: Listener) -> None:
+        """Let a connection hear what concerns its user."""
+        channel = hints.user_channel(tenant, user)
+        listeners = self._users.setdefault(channel, {})
+        listeners[listener.id] = listener
+        await self._channels.acquire(channel)
+
+    def unlisten(self, tenant: str, user: str, listener: Listener) -> None:
+        """Undo `listen`."""
+        channel = hints.user_channel(tenant, user)
+        listeners = self._users.get(channel, {})
+        if listeners.pop(listener.id, None) is not None:
+            self._channels.release(channel)
+        if not listeners:
+            self._users.pop(channel, None)
+
+    # -- rooms
+
+    async def open(self, session: str, look: Callable[[], Coroutine[Any, Any, Access]]) -> tuple[Room, Access]:
+        """Host a session: subscribe, then read it with `look` (in this order, so that no message falls between), then open the room.
+
+        The room may be there already; it is kept open only by the attachments made before the next await.
+        """
+        channel = hints.session_channel(session)
+        await self._channels.acquire(channel)
+        self._opening.setdefault(session, 0)
+        self._openers[session] = self._openers.get(session, 0) + 1
+        try:
+            access = await look()
+            room = self.rooms.get(session)
+            if room is None:
+                room = await self._make(access.session)
+            return room, access
+        finally:
+            self._openers[session] -= 1
+            if not self._openers[session]:
+                del self._openers[session], self._opening[session]
+            self._channels.release(channel)
+
+    async def _make(self, session: Session) -> Room:
+        await self._channels.acquire(hints.session_channel(session.id))  # the room's own need; there is one already: no wait
+        if (room := self.rooms.get(session.id)) is not None:
+            self._channels.release(hints.session_channel(session.id))
+            return room
+        room = self.rooms[session.id] = Room(session, self._replayer.pump)
+        self._park(room)
+        if room.relay.heard(self._opening.get(session.id, 0)):
+            self._mend_soon(room)
+        return room
+
+    def attach(self, room: Room, reader: Reader, cursor: int, access: Access, epoch: int | None) -> Attachment:
+        """Make an attachment that reads on from `cursor`; `catch_up` starts it."""
+        attachment = Attachment(room, reader, Replay(cursor, room.relay.head), access.role, epoch)
+        room.attachments[reader.id] = attachment
+        room.empty_since = None
+        self._empty.pop(room.id, None)
+        room.step("attached")
+        return attachment
+
+    def catch_up(self, attachment: Attachment) -> None:
+        """Bring an attachment what it lacks, or go on doing so after its reader had fallen behind."""
+        if attachment.room.attachments.get(attachment.reader.id) is attachment:
+            self._replayer.pump(attachment)
+
+    def detach(self, attachment: Attachment, now: float) -> None:
+        """Take an attachment out; its room stays for a while."""
+        room = attachment.room
+        if room.attachments.get(attachment.reader.id) is attachment:
+            del room.attachments[attachment.reader.id]
+        if not room.attachments and not room.is_ended and room.empty_since is None:
+            room.empty_since = now
+            room.step("emptied")
+            self._park(room)
+
+    def _park(self, room: Room) -> None:
+        self._empty[room.id] = room
+        while len(self._empty) > EMPTY_ROOMS:
+            self._close(next(iter(self._empty.values())))
+
+    def close_empty(self, before: float) -> list[Room]:
+        """Close the rooms that have been empty since before this moment; return them."""
+        stale = [room for room in self._empty.values() if room.empty_since is not None and room.empty_since < before]
+        for room in stale:
+            if not room.is_ended:
+                room.step("window_over")
+            self._close(room)
+        return stale
+
+    def _close(self, room: Room) -> None:
+        self._empty.pop(room.id, None)
+        if self.rooms.get(room.id) is room:
+            del self.rooms[room.id]
+            self._channels.release(hints.session_channel(room.id))
+
+    # -- holes
+
+    async def compare_heads(self) -> None:
+        """Find messages whose hints were lost, the last ones included. Unavailable is for the caller."""
+        await self._channels.renew()
+        ids = [room.id for room in self.rooms.values()]
+        for start in range(0, len(ids), HEADS_BATCH):
+            for session, head in (await self._log.heads(ids[start : start + HEADS_BATCH])).items():
+                room = self.rooms.get(session)
+                if room is not None and room.relay.heard(head):
+                    self.mend(room)
+
+    def _mend_soon(self, room: Room) -> None:
+        if room.id not in self._impatient:
+            self._impatient.add(room.id)
+            asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience, room)
+
+    def _lose_patience(self, room: Room) -> None:
+        self._impatient.discard(room.id)
+        if room.relay.has_hole and self.rooms.get(room.id) is room:
+            self.mend(room)
+
+    def mend(self, room: Room) -> None:
+        """Close a hole from the log."""
+        if room.relay.known - room.relay.head > FILL_LIMIT:
+            room.jump()
+        elif room.id not in self._filling:
+            self._filling.add(room.id)
+            self._spawn(self._fill(room))
+
+    async def _fill(self, room: Room) -> None:
+        try:
+            messages = await self._log.read(room.id, after=room.relay.head, limit=FILL_LIMIT)
+        except Unavailable:
+            return  # heads are compared again
+        finally:
+            self._filling.discard(room.id)
+        for message in messages:
+            room.deliver(message.seq, replies.message(message))
+        # A hint that came while we read may have opened the next hole.
+        if messages and room.relay.has_hole:
+            self._mend_soon(room)

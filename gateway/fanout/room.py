@@ -1,0 +1,159 @@
+"""A room: one session as one node hosts it, with its attachments. Everything here happens inside one loop turn.
+
+What has to be awaited (pages of the log, subscriptions) is the hub's.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.fanout.outlet import Outlet
+from gateway.fanout.relay import Relay
+from gateway.protocol import lifecycle
+from gateway.protocol.replay import Replay
+from store.types import Role, Session
+
+
+class Reader(Protocol):
+    """Who reads: one connection, as far as fan-out needs to know it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def user(self) -> str: ...
+
+    @property
+    def outlet(self) -> Outlet: ...
+
+    def left(self, session: str) -> None:
+        """The room has let this reader go, and told its client why."""
+
+
+class Attachment:
+    """A connection reading a session, with its cursor (in `replay`)."""
+
+    __slots__ = ("epoch", "farewell", "is_announced", "is_pumped", "outlet", "reader", "replay", "role", "room")
+
+    def __init__(self, room: "Room", reader: Reader, replay: Replay, role: Role, epoch: int | None) -> None:
+        self.room = room
+        self.reader = reader
+        self.outlet = reader.outlet
+        self.replay = replay
+        self.role = role
+        self.epoch = epoch  # the fencing number held; None where the session is not exclusive
+        self.is_announced = False  # whether its client has heard `live`
+        self.is_pumped = False  # whether a replay of the hub's is at work for it
+        self.farewell: bytes | None = None  # the last frame, once everything before it was read
+
+
+class Room:
+    """A hosted session: relay, attachments, state, and what its heartbeats have to extend."""
+
+    __slots__ = (
+        "attachments", "bytes_in", "bytes_out", "empty_since", "expires_at", "frames_in", "frames_out", "id",
+        "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay", "rtt_ms", "state", "tenant", "ttl_s",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, pump: Callable[[Attachment], None]) -> None:
+        self.id = session.id
+        self.tenant = session.tenant
+        self.is_exclusive = session.exclusive
+        self.ttl_s = session.ttl_s
+        self.expires_at = session.expires_at  # as stored; the sweeper moves it
+        self.is_touched = False
+        self.is_ended = False
+        self.relay = Relay(session.head)
+        self.attachments: dict[str, Attachment] = {}
+        self.pump = pump
+        self.state: lifecycle.State = "connecting"
+        self.empty_since: float | None = 0.0  # monotonic; None while there are attachments
+        self.last_active = 0.0
+        self.frames_in = self.bytes_in = self.frames_out = self.bytes_out = 0
+        self.rtt_ms: float | None = None
+
+    def step(self, happening: lifecycle.Input) -> None:
+        """Move the session's state by the one table there is."""
+        self.state = lifecycle.step(self.state, happening)
+
+    def deliver(self, seq: int, frame: bytes) -> None:
+        """Take a message from the bus or the log and pass on whatever is now in order."""
+        for due, data in self.relay.offer(seq, frame):
+            self._spread(due, data)
+
+    def _spread(self, seq: int, frame: bytes) -> None:
+        delivered = 0
+        behind: list[Attachment] = []
+        for attachment in self.attachments.values():
+            replay = attachment.replay
+            if replay.live(seq):
+                if attachment.outlet.put_message(frame):
+                    delivered += 1
+                    continue
+                replay.refused(seq)
+            if not replay.is_live:
+                behind.append(attachment)
+        self.frames_out += delivered
+        self.bytes_out += delivered * len(frame)
+        for attachment in behind:
+            self.pump(attachment)
+
+    def jump(self) -> None:
+        """Give up on a hole: every reader fetches it from the log at its own pace."""
+        head = self.relay.jump()
+        for attachment in list(self.attachments.values()):
+            attachment.replay.behind(head)
+            self.pump(attachment)
+
+    def signal(self, frame: bytes, but: str) -> None:
+        """Pass on something ephemeral; it may be dropped at any reader."""
+        for attachment in self.attachments.values():
+            if attachment.reader.id != but:
+                attachment.outlet.put_ephemeral(frame)
+
+    def notify(self, frame: bytes, but: str) -> None:
+        """Pass on something that is not dropped."""
+        for attachment in self.attachments.values():
+            if attachment.reader.id != but:
+                attachment.outlet.put(frame)
+
+    def end(self, frame: bytes, head: int) -> None:
+        """The session is over: let everybody read up to `head`, then tell them and let go."""
+        self.is_ended = True
+        self.step("ended")
+        self.relay.heard(head)
+        for attachment in list(self.attachments.values()):
+            attachment.farewell = frame
+            if attachment.replay.cursor < head:
+                attachment.replay.behind(head)
+            self.settle(attachment)
+
+    def supersede(self, frame: bytes, epoch: int) -> None:
+        """Let go of attachments that hold an older epoch: a newer one has taken the session over."""
+        for attachment in list(self.attachments.values()):
+            if attachment.epoch is not None and attachment.epoch < epoch:
+                attachment.outlet.put(frame)
+                self.release(attachment)
+
+    def change_member(self, frame: bytes, user: str, role: Role | None) -> None:
+        """Tell everybody; who is no member any more is let go."""
+        for attachment in list(self.attachments.values()):
+            attachment.outlet.put(frame)
+            if attachment.reader.user != user:
+                continue
+            if role is None:
+                self.release(attachment)
+            else:
+                attachment.role = role
+
+    def settle(self, attachment: Attachment) -> None:
+        """Do what is due when an attachment has caught up, or else see to it that it catches up."""
+        if not attachment.replay.is_live:
+            self.pump(attachment)
+        elif attachment.farewell is not None:
+            attachment.outlet.put(attachment.farewell)
+            self.release(attachment)
+
+    def release(self, attachment: Attachment) -> None:
+        """Take an attachment out and tell its reader's owner."""
+        self.attachments.pop(attachment.reader.id, None)
+        attachment.reader.left(self.id)

@@ -1,0 +1,138 @@
+"""The opening of a connection: who is it, may it stay, what does it take up again. And the refresh of its credential."""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway import errors
+from gateway.auth.identity import Identity
+from gateway.protocol import frames, replies
+from gateway.protocol.close import CloseCode
+from gateway.runtime import resumption, sending
+from gateway.runtime.attaching import attach
+from store.errors import Unavailable
+
+if TYPE_CHECKING:
+    from gateway.runtime.connection import Connection
+    from gateway.runtime.resumption import ResumeRecord
+
+_logger = structlog.get_logger("gateway.runtime")
+
+
+async def greet(connection: "Connection", hello: frames.Hello) -> None:
+    """Answer a hello: welcome, then one `attached` for each session taken up or asked for."""
+    node = connection.node
+    try:
+        identity = await _identify(connection, hello)
+    except errors.Unauthenticated as error:
+        connection.refuse(error)
+        return
+    except errors.Unavailable as error:
+        connection.refuse(error, CloseCode.OVERLOADED)
+        return
+    connection.recognised(identity)
+    record = await _resume(connection, hello)
+    if not await _admitted(connection):
+        return
+    if connection.is_closed:
+        await node.leases.forget_now(connection)
+        return
+    connection.resume_token = resumption.new_token()
+    connection.peer.welcomed()
+    await node.hub.listen(identity.tenant, identity.user, connection)
+    connection.outlet.put(replies.welcome(_welcome(connection, record is not None)))
+    await _take_up(connection, hello, record)
+
+
+async def _identify(connection: "Connection", hello: frames.Hello) -> Identity:
+    node = connection.node
+    if hello.ticket is not None:
+        identity = await node.tickets.redeem(hello.ticket)
+        if identity is None:
+            raise errors.Unauthenticated("the ticket is unknown, used or too old: get a new one")
+    else:
+        token = hello.token or connection.bearer
+        if token is None:
+            raise errors.Unauthenticated("a ticket or token is needed: put one into hello")
+        identity = await node.tokens.verify(token)
+    connection.bearer = None
+    if not node.revocations.holds(identity):
+        raise errors.Unauthenticated("this token has been revoked: sign in again")
+    return identity
+
+
+async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecord | None":
+    """Use the resume token up, and take the lost connection's place in the indexes."""
+    node = connection.node
+    identity = connection.identity
+    assert identity is not None
+    if hello.resume is None:
+        node.metrics.resume("none")
+        return None
+    record = await node.resumption.take(hello.resume, identity.tenant, identity.user)
+    node.metrics.resume("resumed" if record is not None else "stale")
+    if record is None:
+        return None
+    await node.leases.hand_over(record, node.connections.get(record.connection))
+    return record
+
+
+async def _admitted(connection: "Connection") -> bool:
+    node = connection.node
+    limit = node.settings.connections_per_user
+    try:
+        admitted = await node.live.admit(connection.entry, limit=limit, lease_ms=node.leases.lease_ms)
+    except Unavailable:
+        return True  # the indexes are soft state: without them the limit is not kept, and nobody is locked out
+    if not admitted:
+        error = errors.LimitReached(f"{limit} connections of one user are allowed: close one first")
+        connection.refuse(error, CloseCode.OVERLOADED)
+    return admitted
+
+
+def _welcome(connection: "Connection", resumed: bool) -> replies.WelcomeFacts:
+    node = connection.node
+    assert connection.identity is not None
+    assert connection.resume_token is not None
+    return replies.WelcomeFacts(
+        connection=connection.id,
+        user=connection.user,
+        tenant=connection.identity.tenant,
+        node=node.id,
+        resume=connection.resume_token,
+        resumed=resumed,
+        interval_ms=node.settings.heartbeat_ms,
+        timeout_ms=node.settings.heartbeat_timeout_ms,
+        limits=node.limits,
+        now=node.clock.now_ms(),
+    )
+
+
+async def _take_up(connection: "Connection", hello: frames.Hello, record: "ResumeRecord | None") -> None:
+    wanted: dict[str, int | None] = dict(record.sessions) if record is not None else {}
+    for reference in hello.attach:
+        if reference.since is not None or reference.session not in wanted:
+            wanted[reference.session] = reference.since
+    for session, since in wanted.items():
+        if connection.is_closed:
+            return
+        try:
+            await attach(connection, session, since, None)
+        except errors.GatewayError as error:
+            connection.node.metrics.error(error.code)
+            connection.outlet.put(sending.error_frame(error, None, session))
+    await connection.node.leases.assert_now(connection)
+
+
+async def refresh(connection: "Connection", frame: frames.Refresh) -> None:
+    """Exchange the credential for a newer one of the same user."""
+    node = connection.node
+    before = connection.identity
+    assert before is not None
+    identity = await node.tokens.verify(frame.token)
+    if (identity.tenant, identity.user) != (before.tenant, before.user):
+        raise errors.Forbidden("the new token is another user's: open a new connection for them")
+    if not node.revocations.holds(identity):
+        raise errors.Unauthenticated("this token has been revoked: sign in again")
+    connection.recognised(identity)
+    connection.outlet.put(replies.refreshed(frame.id, identity.expires_at))

@@ -1,0 +1,149 @@
+"""Keeps the live indexes true: gathers what changes and writes it a few times a second, for all connections together."""
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.runtime.resumption import ResumeRecord, Resumption
+from store.errors import Unavailable
+from store.live import Live
+from store.log import Log
+from store.types import ConnectionEntry, Mark
+
+if TYPE_CHECKING:
+    from gateway.runtime.connection import Connection
+
+# DESIGN: heartbeats are gathered and sent in one go per 100–250 ms.
+FLUSH_S: Final = 0.2
+# An entry outlives the silence after which its connection is closed anyway.
+LEASE_MARGIN_MS: Final = 15_000
+# Watermarks waiting for the log. Above this the oldest is dropped: a later one of the same reader covers it.
+MARKS_LIMIT: Final = 50_000
+
+
+class Leases:
+    """Connections in the indexes, their resume records, and their readers' watermarks."""
+
+    def __init__(self, live: Live, log: Log, resumption: Resumption, timeout_ms: int) -> None:
+        self._live = live
+        self._log = log
+        self._resumption = resumption
+        self.lease_ms = timeout_ms + LEASE_MARGIN_MS
+        self._changed: dict[str, Connection] = {}
+        self._departed: list[tuple[ConnectionEntry, str | None, ResumeRecord]] = []
+        self._marks: dict[tuple[str, str], Mark] = {}
+
+    def changed(self, connection: "Connection") -> None:
+        """Have the connection's entries written, and their expiry renewed, with the next flush."""
+        if connection.identity is not None and not connection.is_closed and not connection.is_handed_over:
+            self._changed[connection.id] = connection
+
+    def departed(self, connection: "Connection") -> None:
+        """Have the connection's entries removed with the next flush; its resume record stays for the window."""
+        self._changed.pop(connection.id, None)
+        if connection.identity is not None:
+            token = None if connection.is_handed_over else connection.resume_token
+            self._departed.append((connection.entry, token, _record(connection)))
+
+    def mark(self, mark: Mark) -> None:
+        """Have a watermark stored with the next flush."""
+        key = (mark.session, mark.user)
+        known = self._marks.pop(key, None)
+        if known is not None:
+            mark = Mark(
+                session=mark.session,
+                user=mark.user,
+                delivered=_larger(known.delivered, mark.delivered),
+                read=_larger(known.read, mark.read),
+            )
+        self._marks[key] = mark
+        if len(self._marks) > MARKS_LIMIT:
+            del self._marks[next(iter(self._marks))]
+
+    async def flush(self) -> None:
+        """Write what has gathered. Unavailable: it stays for the next time."""
+        await self._flush_connections()
+        await self._flush_departed()
+        if self._marks:
+            marks, self._marks = self._marks, {}
+            try:
+                await self._log.mark(list(marks.values()))
+            except Unavailable:
+                for mark in self._marks.values():
+                    marks[mark.session, mark.user] = mark
+                self._marks = marks
+                raise
+
+    async def assert_now(self, connection: "Connection") -> None:
+        """Write one connection's entries without waiting for the flush; left to the flush where the store is away."""
+        self._changed.pop(connection.id, None)
+        if connection.is_closed or connection.is_handed_over:
+            return
+        try:
+            await self._assert([connection])
+        except Unavailable:
+            self.changed(connection)
+
+    async def forget_now(self, connection: "Connection") -> None:
+        """Remove a connection that went away before it was welcomed."""
+        try:
+            await self._live.forget([connection.entry])
+        except Unavailable:
+            self.departed(connection)
+
+    async def hand_over(self, record: ResumeRecord, old: "Connection | None") -> None:
+        """Take a resumed connection out of the indexes: its successor takes its place in them."""
+        if old is not None:
+            old.is_handed_over = True
+            self._changed.pop(old.id, None)
+        try:
+            entry = await self._live.connection(record.tenant, record.connection)
+            if entry is not None:
+                await self._live.forget([entry])
+        except Unavailable:
+            return  # it expires by itself
+
+    async def _flush_connections(self) -> None:
+        if not self._changed:
+            return
+        connections = list(self._changed.values())
+        self._changed = {}
+        try:
+            await self._assert(connections)
+        except Unavailable:
+            for connection in connections:
+                self.changed(connection)
+            raise
+
+    async def _assert(self, connections: "list[Connection]") -> None:
+        await self._live.assert_connections([connection.entry for connection in connections], lease_ms=self.lease_ms)
+        for connection in connections:
+            # Closed in the meantime: its departure was noted after we began, and must have the last word.
+            if connection.is_closed:
+                await self._live.forget([connection.entry])
+            elif connection.resume_token is not None and not connection.is_handed_over:
+                await self._resumption.keep(connection.resume_token, _record(connection))
+
+    async def _flush_departed(self) -> None:
+        if not self._departed:
+            return
+        departed, self._departed = self._departed, []
+        try:
+            await self._live.forget([entry for entry, _, _ in departed])
+            for _, token, record in departed:
+                if token is not None:
+                    await self._resumption.keep(token, record)
+        except Unavailable:
+            return  # indexes expire by themselves, and whoever cannot resume attaches anew
+
+
+def _record(connection: "Connection") -> ResumeRecord:
+    assert connection.identity is not None
+    return ResumeRecord(
+        tenant=connection.identity.tenant,
+        user=connection.user,
+        connection=connection.id,
+        sessions={session: connection.seen.get(session, 0) for session in connection.attachments},
+    )
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)

@@ -1,0 +1,201 @@
+"""One node: everything its connections share, and its life from start to stop."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway import ids
+from gateway.auth.revocations import Revocations
+from gateway.auth.tickets import Tickets
+from gateway.auth.tokens import Tokens
+from gateway.clock import Clock
+from gateway.fanout.hub import Hub
+from gateway.fanout.presence import Presence
+from gateway.fanout.publish import Publisher
+from gateway.fanout.room import Attachment
+from gateway.protocol.close import CloseCode
+from gateway.protocol.limits import Limits
+from gateway.runtime.committer import Committer
+from gateway.runtime.connection import Connection
+from gateway.runtime.leases import FLUSH_S, Leases
+from gateway.runtime.requests import Requests
+from gateway.runtime.resumption import Resumption
+from gateway.runtime.sessions import SessionLimits, Sessions
+from gateway.runtime.sweeper import Sweeper
+from gateway.runtime.tasks import Tasks
+from gateway.telemetry.metrics import Metrics
+from store.errors import Unavailable
+from store.open import Stores
+from store.types import NodeEntry
+
+# DESIGN: a lost last hint is found within 5 s; one pause and the time of the reading have to fit.
+HEADS_S: Final = 4.0
+LEAVES_S: Final = 1.0
+NODE_LEASE_MS: Final = 15_000
+NODE_RENEW_S: Final = 5.0
+# How long a stopping node waits for what its clients have in flight to be committed and answered.
+FLUSH_LIMIT_S: Final = 10.0
+
+_logger = structlog.get_logger("gateway.runtime")
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has to be told. Durations in the unit of their name."""
+
+    node_id: str
+    heartbeat_ms: int = 25_000
+    heartbeat_timeout_ms: int = 60_000
+    resume_window_s: float = 120.0
+    sweep_s: float = 5.0
+    drain_s: float = 30.0
+    hello_timeout_s: float = 5.0
+    connection_lifetime_s: float = 86_400.0
+    connections_per_user: int = 10
+    attachments: int = 64
+    sessions: SessionLimits = SessionLimits()
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What recognises callers."""
+
+    tokens: Tokens
+    tickets: Tickets
+    revocations: Revocations
+
+
+class Node:
+    """Composed once per process. Connections reach what they need through it."""
+
+    def __init__(
+        self, settings: NodeSettings, limits: Limits, stores: Stores, credentials: Credentials, clock: Clock, metrics: Metrics
+    ) -> None:
+        self.id = settings.node_id
+        self.settings = settings
+        self.limits = limits
+        self.clock = clock
+        self.metrics = metrics
+        self.log = stores.log
+        self.live = stores.live
+        self.tokens = credentials.tokens
+        self.tickets = credentials.tickets
+        self.revocations = credentials.revocations
+        self.tasks = Tasks()
+        self.spawn = self.tasks.spawn
+        self.publisher = Publisher(stores.bus)
+        self.hub = Hub(stores.log, stores.bus, self.spawn)
+        self.presence = Presence(stores.live, self.publisher, clock.monotonic)
+        self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
+        self.leases = Leases(stores.live, stores.log, self.resumption, settings.heartbeat_timeout_ms)
+        self.sessions = Sessions(stores.log, self.publisher, clock, settings.sessions)
+        self.committer = Committer(stores.log, self.publisher, clock, metrics)
+        self.requests = Requests(self)
+        self.sweeper = Sweeper(self)
+        self.connections: dict[str, Connection] = {}
+        self._stores = stores
+        self._started_at = clock.now_ms()
+        self._committing: asyncio.Task[None] | None = None
+        self.is_draining = False
+
+    # -- life
+
+    async def start(self) -> None:
+        """Open the stores and begin to work."""
+        await self._stores.start(self.hub.receive)
+        await self.revocations.start()
+        await self._renew_lease()
+        self._committing = asyncio.get_running_loop().create_task(self._commit())
+        self.tasks.every(FLUSH_S, "leases", self.leases.flush)
+        self.tasks.every(self.settings.sweep_s, "sweeper", self.sweeper.sweep)
+        self.tasks.every(HEADS_S, "heads", self.hub.compare_heads)
+        self.tasks.every(LEAVES_S, "presence", self.presence.announce_leaves)
+        self.tasks.every(NODE_RENEW_S, "node_lease", self._renew_lease)
+
+    async def drain(self) -> None:
+        """Commit and answer what is in flight, then send everybody away to resume elsewhere, or here when we are back."""
+        self.is_draining = True
+        self.committer.stop()
+        if self._committing is not None:
+            await asyncio.wait([self._committing], timeout=FLUSH_LIMIT_S)
+        for connection in list(self.connections.values()):
+            connection.hang(CloseCode.NODE_LEAVING, "the node is leaving")
+
+    async def stop(self) -> None:
+        """End all work and close the stores. What has gathered for the indexes is written first."""
+        await self.tasks.stop()
+        if self._committing is not None:
+            self._committing.cancel()
+            await asyncio.wait([self._committing])
+        try:
+            await self.leases.flush()
+        except Unavailable as error:
+            _logger.warning("indexes_left_to_expire", error=str(error))
+        await self._stores.close()
+
+    async def _commit(self) -> None:
+        """Keep the committer at work: a bug in one group is told, and the next group is served."""
+        while True:
+            try:
+                await self.committer.run()
+                return
+            except Exception:
+                _logger.exception("task_failed", task="committer")
+
+    async def _renew_lease(self) -> None:
+        entry = NodeEntry(id=self.id, url=None, started_at=self._started_at, connections=len(self.connections))
+        await self.live.renew_node(entry, lease_ms=NODE_LEASE_MS)
+
+    def unready(self) -> str | None:
+        """Why this node should get no new connections; None when it should."""
+        if self._committing is None:
+            return "starting"
+        if self.is_draining:
+            return "draining"
+        return None
+
+    # -- connections
+
+    def accept(self, bearer: str | None, ip: str, port: int) -> Connection:
+        """Make what stands behind a new socket."""
+        return Connection(self, ids.new_id(), bearer, (ip, port))
+
+    def detach(self, connection: Connection, attachment: Attachment) -> None:
+        """End an attachment at its client's wish."""
+        self.hub.detach(attachment, self.clock.monotonic())
+        connection.left(attachment.room.id)
+
+    def departed(self, connection: Connection, code: int) -> None:
+        """A socket is gone: its attachments end here; the indexes and the resume record are seen to with the next flush."""
+        self.connections.pop(connection.id, None)
+        self.metrics.closed(code)
+        if connection.identity is None:
+            return
+        tenant = connection.identity.tenant
+        self.hub.unlisten(tenant, connection.user, connection)
+        self.leases.departed(connection)
+        now = self.clock.monotonic()
+        for attachment in list(connection.attachments.values()):
+            self.hub.detach(attachment, now)
+            self.presence.left(tenant, attachment.room.id, connection.user)
+        connection.attachments.clear()
+
+    # -- revocation
+
+    async def revoke(self, tenant: str, user: str) -> int:
+        """Make the user's tokens worthless from now on and close their connections, on every node. Returns the moment (epoch ms)."""
+        revocation = await self.revocations.revoke(tenant, user)
+        self.publisher.revoked(tenant, user, revocation.before)
+        return revocation.before
+
+    async def refresh_revocations(self) -> None:
+        """Learn of revocations made on other nodes whose announcement did not arrive."""
+        for revocation in await self.revocations.refresh():
+            for connection in list(self.connections.values()):
+                identity = connection.identity
+                if identity is not None and (identity.tenant, identity.user) == (revocation.tenant, revocation.user):
+                    connection.revoked(revocation.before)
+
+    def wall_of(self, monotonic: float) -> int:
+        """A monotonic moment of this process as epoch ms."""
+        return self.clock.now_ms() - int((self.clock.monotonic() - monotonic) * 1000)

@@ -1,0 +1,130 @@
+"""Requests that have to be awaited, one at a time per connection."""
+
+from typing import TYPE_CHECKING, Final
+
+from gateway import errors
+from gateway.protocol import frames, replies
+from gateway.runtime import greeting
+from gateway.runtime.attaching import attach
+from gateway.runtime.sessions import SessionSpec, translated
+from store.errors import Unavailable
+from store.types import EMPTY_OBJECT, Change, Message
+
+if TYPE_CHECKING:
+    from gateway.runtime.connection import Connection
+    from gateway.runtime.node import Node
+
+# One history answer is one frame: it ends early, with `more`, when it has grown to this.
+HISTORY_BYTES: Final = 512 * 1024
+HISTORY_READ: Final = 50
+
+
+class Requests:
+    """Serves what `sending.at_once` does not. Raises GatewayError for what the client is to be told."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    async def serve(self, connection: "Connection", frame: frames.ClientFrame) -> None:
+        """Serve one request and put its answer."""
+        match frame:
+            case frames.Hello():
+                await greeting.greet(connection, frame)
+            case frames.Refresh():
+                await greeting.refresh(connection, frame)
+            case frames.Open():
+                await self._open(connection, frame)
+            case frames.Attach():
+                await attach(connection, frame.session, frame.since, frame.id)
+            case frames.Update():
+                await self._update(connection, frame)
+            case frames.Close():
+                await self._close(connection, frame)
+            case frames.History():
+                await self._history(connection, frame)
+            case frames.Presence():
+                await self._presence(connection, frame)
+            case _:
+                raise AssertionError(f"{type(frame).__name__} is answered at once")
+
+    async def _open(self, connection: "Connection", frame: frames.Open) -> None:
+        if len(connection.attachments) >= self._node.settings.attachments:
+            raise errors.LimitReached(f"{self._node.settings.attachments} attachments are allowed: detach one first")
+        spec = SessionSpec(
+            title=frame.title or "",
+            persistent=frame.persistent,
+            ttl_s=frame.ttl,
+            exclusive=frame.exclusive,
+            context=EMPTY_OBJECT if frame.context is None else bytes(frame.context),
+            metadata=EMPTY_OBJECT if frame.metadata is None else bytes(frame.metadata),
+            text=frame.text,
+            voice=frame.voice,
+        )
+        assert connection.identity is not None
+        session = await self._node.sessions.create(connection.identity, spec)
+        await attach(connection, session.id, 0, frame.id)
+
+    async def _update(self, connection: "Connection", frame: frames.Update) -> None:
+        connection.may(connection.attachments.get(frame.session), "update" if frame.status is None else "archive")
+        change = Change(
+            title=frame.title,
+            context=None if frame.context is None else bytes(frame.context),
+            metadata=None if frame.metadata is None else bytes(frame.metadata),
+            status=frame.status,
+        )
+        assert connection.identity is not None
+        session = await self._node.sessions.update(connection.identity, frame.session, change)
+        connection.outlet.put(replies.updated(frame.id, session.id, session.version))
+
+    async def _close(self, connection: "Connection", frame: frames.Close) -> None:
+        assert connection.identity is not None
+        await self._node.sessions.end(connection.identity, frame.session)
+        connection.outlet.put(replies.closed(frame.id, frame.session))
+
+    async def _history(self, connection: "Connection", frame: frames.History) -> None:
+        attachment = connection.may(connection.attachments.get(frame.session), "history")
+        head = attachment.room.relay.head
+        with translated():
+            if frame.after is not None:
+                page, more = await self._after(frame.session, frame.after, frame.limit)
+            else:
+                before = head + 1 if frame.before is None else frame.before
+                page, more = await self._before(frame.session, before, frame.limit)
+        if page:
+            head = max(head, page[-1].seq)
+        connection.outlet.put(replies.history(frame.id, frame.session, page, head, more))
+
+    async def _after(self, session: str, after: int, limit: int) -> tuple[list[Message], bool]:
+        page: list[Message] = []
+        size = 0
+        while len(page) < limit and size < HISTORY_BYTES:
+            step = min(HISTORY_READ, limit - len(page))
+            # One more than is due tells whether there is more.
+            read = await self._node.log.read(session, after=page[-1].seq if page else after, limit=step + 1)
+            page += read[:step]
+            size += sum(len(message.content) for message in read[:step])
+            if len(read) <= step:
+                return page, False
+        return page, True
+
+    async def _before(self, session: str, before: int, limit: int) -> tuple[list[Message], bool]:
+        page: list[Message] = []
+        size = 0
+        while len(page) < limit and size < HISTORY_BYTES:
+            step = min(HISTORY_READ, limit - len(page))
+            earlier = await self._node.log.read_before(session, before=page[0].seq if page else before, limit=step)
+            page = earlier + page
+            size += sum(len(message.content) for message in earlier)
+            if len(earlier) < step:
+                break
+        return page, bool(page) and page[0].seq > 1
+
+    async def _presence(self, connection: "Connection", frame: frames.Presence) -> None:
+        connection.may(connection.attachments.get(frame.session), "presence")
+        assert connection.identity is not None
+        try:
+            users = await self._node.presence.users(connection.identity.tenant, frame.session)
+        except Unavailable as error:
+            raise errors.Unavailable("presence is not known now: try again", retry_after_ms=1000) from error
+        rows = [(present.user, present.connections, present.since) for present in users]
+        connection.outlet.put(replies.presence(frame.id, frame.session, rows))

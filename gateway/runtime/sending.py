@@ -1,0 +1,153 @@
+"""Requests that are answered without waiting: send, signal, read, detach, heartbeat. The hot path of a connection."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from gateway import errors, ids
+from gateway.protocol import frames, replies
+from gateway.runtime.sessions import ended
+from store.types import EMPTY_OBJECT, Appended, Draft, Mark, Refused
+
+if TYPE_CHECKING:
+    from gateway.fanout.room import Attachment
+    from gateway.runtime.committer import Outcome
+    from gateway.runtime.connection import Connection
+
+AWAY: Final = errors.Unavailable("the message could not be stored now: send it again with the same id", retry_after_ms=1000)
+
+
+def at_once(connection: "Connection", frame: frames.ClientFrame, size: int) -> bool:
+    """Serve a request that needs no waiting; False for all others."""
+    try:
+        match frame:
+            case frames.Send():
+                _send(connection, frame, size)
+            case frames.Heartbeat():
+                _heartbeat(connection, frame)
+            case frames.Signal():
+                _signal(connection, frame, size)
+            case frames.Read():
+                _read(connection, frame)
+            case frames.Detach():
+                _detach(connection, frame)
+            case _:
+                return False
+    except errors.GatewayError as error:
+        connection.node.metrics.error(error.code)
+        connection.answer(frame, error)
+    return True
+
+
+def error_frame(error: errors.GatewayError, request_id: str | None) -> bytes:
+    """The frame that tells a client of a failed request."""
+    return replies.error(
+        error.code, error.message, id=request_id, retryable=error.retryable, retry_after_ms=error.retry_after_ms
+    )
+
+
+def _send(connection: "Connection", frame: frames.Send, size: int) -> None:
+    attachment = connection.may(connection.attachments.get(frame.session), "send")
+    identity = connection.identity
+    assert identity is not None
+    draft = Draft(
+        session=frame.session,
+        tenant=identity.tenant,
+        sender=identity.user,
+        id=ids.new_id(),
+        client_id=frame.id,
+        role=frame.role,
+        content=frame.content,
+        metadata=EMPTY_OBJECT if frame.metadata is None else bytes(frame.metadata),
+        created_at=connection.node.clock.now_ms(),
+        epoch=attachment.epoch,
+    )
+    _traffic(connection, attachment, size)
+    if not connection.node.committer.offer(draft, partial(_sent, connection, frame.session, frame.id)):
+        raise AWAY
+
+
+def _sent(connection: "Connection", session: str, request_id: str, outcome: "Outcome") -> None:
+    if connection.is_closed:
+        return
+    match outcome:
+        case Appended(seq=seq, created_at=created_at, duplicate=duplicate):
+            connection.outlet.put(replies.ack(request_id, session, seq, created_at, duplicate))
+        case Refused(code=code):
+            connection.outlet.put(error_frame(_refusal(code), request_id))
+        case None:
+            connection.outlet.put(error_frame(AWAY, request_id))
+
+
+def _refusal(code: str) -> errors.GatewayError:
+    match code:
+        case "not_found":
+            return errors.NotFound("there is no such session, or it is not yours")
+        case "forbidden":
+            return errors.Forbidden("a reader of this session may not do that")
+        case "superseded":
+            return errors.Superseded("another attachment has taken this session over")
+        case "id_conflict":
+            return errors.Conflict("this id was used for another message: choose a new one")
+        case _:
+            return ended(code)
+
+
+def _traffic(connection: "Connection", attachment: "Attachment", size: int) -> None:
+    room = attachment.room
+    room.is_touched = True
+    room.frames_in += 1
+    room.bytes_in += size
+    room.last_active = connection.node.clock.monotonic()
+    if room.state != "active":
+        room.step("traffic")
+
+
+def _signal(connection: "Connection", frame: frames.Signal, size: int) -> None:
+    attachment = connection.may(connection.attachments.get(frame.session), "signal")
+    _traffic(connection, attachment, size)
+    data = None if frame.data is None else bytes(frame.data)
+    signal = replies.signal(frame.session, frame.name, data, connection.user, connection.id)
+    connection.node.publisher.signal(frame.session, signal, but=connection.id)
+
+
+def _read(connection: "Connection", frame: frames.Read) -> None:
+    attachment = connection.may(connection.attachments.get(frame.session), "mark")
+    if frame.seq > attachment.room.relay.known:
+        raise errors.BadRequest("the session has no such seq yet")
+    connection.node.leases.mark(Mark(session=frame.session, user=connection.user, read=frame.seq))
+    mark = replies.read_mark(frame.session, frame.seq, connection.user)
+    connection.node.publisher.notice(frame.session, mark, but=connection.id)
+    if frame.id is not None:
+        connection.outlet.put(mark_read(frame))
+
+
+def mark_read(frame: frames.Read) -> bytes:
+    """The answer to a read marker that asked for one."""
+    return replies.read_answer(frame.id, frame.session, frame.seq)
+
+
+def _detach(connection: "Connection", frame: frames.Detach) -> None:
+    attachment = connection.attachments.get(frame.session)
+    if attachment is None:
+        raise errors.NotAttached("this connection is not attached to the session")
+    connection.node.detach(connection, attachment)
+    if frame.id is not None:
+        connection.outlet.put(replies.detached(frame.id, frame.session))
+
+
+def _heartbeat(connection: "Connection", frame: frames.Heartbeat) -> None:
+    seen = frame.seen or {}
+    sessions: dict[str, replies.HeartbeatSession] = {}
+    for session, attachment in connection.attachments.items():
+        room = attachment.room
+        room.is_touched = True
+        ttl_ms = None if room.ttl_s is None else room.ttl_s * 1000
+        sessions[session] = {"head": room.relay.head, "ttl_ms": ttl_ms}
+        seq = min(seen.get(session, 0), room.relay.known)
+        if seq > connection.seen.get(session, 0):
+            connection.seen[session] = seq
+            connection.node.leases.mark(Mark(session=session, user=connection.user, delivered=seq))
+    connection.node.leases.changed(connection)
+    connection.outlet.put(
+        replies.heartbeat(frame.id, frame.ts, connection.node.clock.now_ms(), sessions)
+    )

@@ -1,0 +1,200 @@
+"""What can be done with sessions, whoever asks: frames and REST come through here. Every change is told to the attachments."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from gateway import errors, ids
+from gateway.auth.identity import Identity
+from gateway.auth.policy import Action, allows
+from gateway.clock import Clock
+from gateway.fanout.publish import Publisher
+from gateway.protocol import replies
+from store import errors as store_errors
+from store.log import Log
+from store.types import EMPTY_OBJECT, Access, Change, Cursor, EndReason, Listing, Member, NewSession, Role, Session
+
+MEMBERS_LIMIT: Final = 1_000
+# A year: longer than that is a persistent session.
+TTL_LIMIT_S: Final = 365 * 24 * 3600
+
+
+class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks of a new session. `ttl_s` None: the node's default."""
+
+    title: str = ""
+    persistent: bool = False
+    ttl_s: int | None = None
+    exclusive: bool = False
+    context: bytes = EMPTY_OBJECT
+    metadata: bytes = EMPTY_OBJECT
+    text: str | None = None
+    voice: str | None = None
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that govern sessions."""
+
+    ttl_s: int = 3600
+    per_user: int = 100
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what a store raises into what a requester may be told."""
+    try:
+        yield
+    except store_errors.NotFound as error:
+        raise errors.NotFound("there is no such session, or it is not yours") from error
+    except store_errors.Ended as error:
+        raise ended(error.reason) from error
+    except store_errors.VersionConflict as error:
+        raise errors.Conflict(f"the session is at version {error.version} by now: read it again") from error
+    except store_errors.LimitReached as error:
+        raise errors.LimitReached(f"{error.limit} live sessions are allowed: close one first") from error
+    except store_errors.Unavailable as error:
+        raise errors.Unavailable("the store does not answer: try again", retry_after_ms=1000) from error
+
+
+def ended(reason: str | None) -> errors.GatewayError:
+    """The error that says how a session ended."""
+    if reason == "expired":
+        return errors.SessionExpired("the session has expired: open a new one")
+    return errors.SessionClosed("the session is closed: open a new one")
+
+
+class Sessions:
+    """The operations. Each checks the caller's right first; what is not theirs does not exist."""
+
+    def __init__(self, log: Log, publisher: Publisher, clock: Clock, limits: SessionLimits) -> None:
+        self._log = log
+        self._publisher = publisher
+        self._clock = clock
+        self._limits = limits
+
+    async def create(self, identity: Identity, spec: SessionSpec) -> Session:
+        """Make a session owned by the caller."""
+        ttl_s = None if spec.persistent else (self._limits.ttl_s if spec.ttl_s is None else spec.ttl_s)
+        if ttl_s is not None and not 1 <= ttl_s <= TTL_LIMIT_S:
+            raise errors.BadRequest(f"ttl must be 1 to {TTL_LIMIT_S} seconds; for longer ask for persistent")
+        new = NewSession(
+            id=ids.new_id(),
+            tenant=identity.tenant,
+            owner=identity.user,
+            created_at=self._clock.now_ms(),
+            title=spec.title,
+            ttl_s=ttl_s,
+            exclusive=spec.exclusive,
+            context=spec.context,
+            metadata=spec.metadata,
+            text=spec.text,
+            voice=spec.voice,
+        )
+        with translated():
+            return await self._log.create(new, limit=self._limits.per_user)
+
+    async def access(self, tenant: str, user: str, session: str) -> Access:
+        """The session as one of its members sees it, ended or not; NotFound for everybody else."""
+        if not ids.is_id(session):
+            raise errors.NotFound("there is no such session, or it is not yours")
+        with translated():
+            access = await self._log.access(tenant, session, user)
+        if access is None:
+            raise errors.NotFound("there is no such session, or it is not yours")
+        return access
+
+    async def live_access(self, tenant: str, user: str, session: str) -> Access:
+        """The same for a session that must not have ended."""
+        access = await self.access(tenant, user, session)
+        if access.session.ended_at is not None:
+            raise ended(access.session.end_reason)
+        return access
+
+    async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
+        """The caller's sessions, latest first."""
+        with translated():
+            return await self._log.list_for(identity.tenant, identity.user, before=before, limit=limit)
+
+    async def update(
+        self, identity: Identity, session: str, change: Change, expected_version: int | None = None
+    ) -> Session:
+        """Change title, context, metadata or status, and tell the attachments."""
+        await self._may(identity, session, "update" if change.status is None else "archive")
+        with translated():
+            changed = await self._log.update(
+                identity.tenant, session, change, now=self._clock.now_ms(), expected_version=expected_version
+            )
+        event = "archived" if change.status == "archived" else "updated"
+        self._publisher.notice(session, replies.session_event(changed, event, change))
+        return changed
+
+    async def end(self, identity: Identity, session: str, reason: EndReason = "closed") -> Session:
+        """End a session. It having ended before is no error: it is what was asked for."""
+        access = await self._may(identity, session, "close", ended_too=True)
+        with translated():
+            over = await self._log.end(identity.tenant, session, reason, now=self._clock.now_ms())
+        if over is None:
+            return access.session
+        self.tell_ended(over)
+        return over
+
+    def tell_ended(self, session: Session) -> None:
+        """Tell the attachments of a session that has just ended."""
+        assert session.end_reason is not None
+        self._publisher.ended(session, replies.session_event(session, session.end_reason))
+
+    async def take_over(self, tenant: str, session: str) -> int:
+        """Take an exclusive session over; whoever held it is told and can write no more. Returns the new epoch."""
+        with translated():
+            epoch = await self._log.take_over(tenant, session)
+            row = await self._log.get(tenant, session)
+        if row is not None:
+            self._publisher.superseded(session, replies.session_event(row, "superseded"), epoch)
+        return epoch
+
+    async def members(self, identity: Identity, session: str) -> list[Member]:
+        """Everybody who has a right in the session; for members."""
+        await self._may(identity, session, "list_members", ended_too=True)
+        with translated():
+            return await self._log.members(session)
+
+    async def cursors(self, identity: Identity, session: str) -> list[Cursor]:
+        """How far everybody has received and read; for members."""
+        await self.access(identity.tenant, identity.user, session)
+        with translated():
+            return await self._log.cursors(session)
+
+    async def put_member(self, identity: Identity, session: str, user: str, role: Role) -> Session:
+        """Give a user a right in the session; for its owner."""
+        if not ids.is_name(user):
+            raise errors.BadRequest("a user's name is 1 to 64 of letters, digits and _ . : -")
+        if role == "owner":
+            raise errors.BadRequest("a session has one owner: choose writer or reader")
+        access = await self._may(identity, session, "change_members")
+        if user == access.session.owner:
+            raise errors.BadRequest("the owner's own right cannot be changed")
+        with translated():
+            if len(await self._log.members(session)) >= MEMBERS_LIMIT:
+                raise errors.LimitReached(f"{MEMBERS_LIMIT} members are allowed")
+            changed = await self._log.put_member(identity.tenant, session, user, role, now=self._clock.now_ms())
+        self._publisher.member(session, replies.session_event(changed, "updated"), user, role)
+        joined = replies.user_signal(user, "session.joined", {"session": session})
+        self._publisher.user_signal(identity.tenant, user, joined)
+        return changed
+
+    async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
+        """Take a user's right away; for the owner, and for everybody of themselves."""
+        await self._may(identity, session, "leave" if user == identity.user else "change_members")
+        with translated():
+            changed = await self._log.remove_member(identity.tenant, session, user, now=self._clock.now_ms())
+        self._publisher.member(session, replies.session_event(changed, "updated"), user, None)
+        return changed
+
+    async def _may(self, identity: Identity, session: str, action: Action, *, ended_too: bool = False) -> Access:
+        reach = self.access if ended_too else self.live_access
+        access = await reach(identity.tenant, identity.user, session)
+        if not allows(access.role, action):
+            raise errors.Forbidden(f"a {access.role} of this session may not do that")
+        return access

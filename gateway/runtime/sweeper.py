@@ -1,0 +1,94 @@
+"""What has to be seen to every few seconds: lives extended, expired sessions ended, states, empty rooms, revocations."""
+
+from typing import TYPE_CHECKING, Final
+
+from store.errors import Unavailable
+from store.types import LiveSession, SessionStats
+
+if TYPE_CHECKING:
+    from gateway.fanout.room import Room
+    from gateway.runtime.node import Node
+
+BATCH: Final = 100
+# A session without traffic for this long is idle.
+QUIET_S: Final = 30.0
+# Expiries are stored a little ahead, so that a busy session is written once in this time and not with every heartbeat:
+# it ends between its TTL and a tenth (at most a minute) more after its last sign of life, never before.
+AHEAD_SHARE: Final = 0.1
+AHEAD_MS: Final = 60_000
+
+
+class Sweeper:
+    """One sweep after the other; safe beside other nodes' sweepers, since the log ends each session once."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._told: dict[str, str] = {}  # state last written to the live record, by session
+
+    async def sweep(self) -> None:
+        """Do all of it once. Unavailable: the rest waits for the next time."""
+        node = self._node
+        now = node.clock.monotonic()
+        gone = node.hub.close_empty(now - node.settings.resume_window_s)
+        for room in gone:
+            self._told.pop(room.id, None)
+        await self._states(now, gone)
+        await self._extend()
+        await self._expire()
+        await node.refresh_revocations()
+
+    async def _extend(self) -> None:
+        now = self._node.clock.now_ms()
+        expiries: dict[str, int] = {}
+        rooms: list[Room] = []
+        for room in self._node.hub.rooms.values():
+            if not room.is_touched or room.ttl_s is None:
+                continue
+            due = now + room.ttl_s * 1000
+            if room.expires_at is not None and room.expires_at >= due:
+                room.is_touched = False
+                continue
+            expiries[room.id] = due + min(AHEAD_MS, int(room.ttl_s * 1000 * AHEAD_SHARE))
+            rooms.append(room)
+        if expiries:
+            await self._node.log.extend(expiries)
+        for room in rooms:
+            room.expires_at = expiries[room.id]
+            room.is_touched = False
+
+    async def _expire(self) -> None:
+        while True:
+            over = await self._node.log.expire_due(now=self._node.clock.now_ms(), limit=BATCH)
+            for session in over:
+                self._node.sessions.tell_ended(session)
+            if len(over) < BATCH:
+                return
+
+    async def _states(self, now: float, gone: "list[Room]") -> None:
+        for room in list(self._node.hub.rooms.values()):
+            if room.state == "active" and now - room.last_active > QUIET_S:
+                room.step("quiet")
+            await self._tell(room)
+        for room in gone:
+            await self._tell(room)
+
+    async def _tell(self, room: "Room") -> None:
+        """Renew the live record of a session that has attachments, or whose state has changed."""
+        if not room.attachments and self._told.get(room.id) == room.state:
+            return
+        node = self._node
+        stats = SessionStats(
+            frames_in=room.frames_in,
+            frames_out=room.frames_out,
+            bytes_in=room.bytes_in,
+            bytes_out=room.bytes_out,
+            rtt_ms=room.rtt_ms,
+            last_active=node.wall_of(room.last_active),
+        )
+        record = LiveSession(id=room.id, tenant=room.tenant, state=room.state, node=node.id, stats=stats)
+        try:
+            await node.live.put_session(record, lease_ms=int(node.settings.resume_window_s * 1000))
+        except Unavailable:
+            return
+        if room.id in node.hub.rooms:
+            self._told[room.id] = room.state
