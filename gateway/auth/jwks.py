@@ -114,10 +114,10 @@ class PublishedKeys:
         try:
             keys = _usable(await self._get(self._url))
         except FetchFailed as error:
-            _log.warning("signing keys cannot be fetched", source=where, reason=str(error))
+            _log.warning("signing_keys_unavailable", source=where, reason=str(error))
             return False
         if set(keys) != set(self._keys):
-            _log.info("signing keys fetched", source=where, keys=len(keys))
+            _log.info("signing_keys_fetched", source=where, keys=len(keys))
         self._keys = keys
         self._fetched = self._clock.monotonic()
         return True

@@ -1,0 +1,158 @@
+"""What the gateway counts, in one registry; docs/metrics.md says what it means, and held against it.
+
+Labels never carry ids: their values are from closed sets. What is counted per frame is a plain integer of
+whoever counts it, read when somebody asks for the metrics, so that counting costs a fan-out nothing.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.errors import ErrorCode
+
+ResumeOutcome = Literal["none", "resumed", "stale"]
+
+# RFC 6455 7.4.1 and docs/protocol.md. A peer may close with any number; those share one label.
+CLOSE_CODES: Final = frozenset(
+    {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011}
+    | {4000, 4001, 4002, 4003, 4004, 4005, 4029}
+    | {4500, 4501, 4502, 4503, 4504}
+)
+
+SESSION_STATES: Final = ("connecting", "active", "idle", "disconnecting", "closed")
+
+# A commit to a local disk takes 1 to 10 ms; above 1 s clients see their acks late.
+_COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_COMMIT_DRAFTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Readings(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers that others keep, as they are at the moment. Counters only grow."""
+
+    connections: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    lag_entries: int = 0
+    ephemeral_dropped: int = 0
+    sessions: dict[str, int] = {}  # by state; a state that is missing has none
+    attachments: int = 0
+    commit_waiting: int = 0
+
+
+class Metrics:
+    """Every metric of one process. The methods say what happened; names and labels are decided here."""
+
+    def __init__(self, read: Callable[[], Readings] = Readings) -> None:
+        # A second series for the birth of each one; nobody asks for it.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._errors = Counter(
+            "gateway_errors",
+            "Requests answered by an error frame, by its code",
+            ["code"],
+            registry=self.registry,
+        )
+        self._closes = Counter(
+            "gateway_closes", "Connections ended, by close code", ["code"], registry=self.registry
+        )
+        self._resumes = Counter(
+            "gateway_resumes",
+            "Connections opened, by what became of the wish to resume",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._messages = Counter(
+            "store_messages_committed",
+            "Messages given to the log and answered by it, duplicates and refusals included",
+            registry=self.registry,
+        )
+        self._drafts = Histogram(
+            "store_commit_batch_size",
+            "Messages committed in one transaction",
+            buckets=_COMMIT_DRAFTS,
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "store_commit_seconds", "Time of one commit", buckets=_COMMIT_SECONDS, registry=self.registry
+        )
+        build = Gauge(
+            "gateway_build_info", "Always 1; the version is a label", ["version"], registry=self.registry
+        )
+        build.labels(__version__).set(1)
+        self._read = _Followed(read)
+        self.registry.register(self._read)
+        ProcessCollector(namespace="gateway", registry=self.registry)
+
+    def follow(self, read: Callable[[], Readings]) -> None:
+        """Ask this function for the numbers that others keep, each time somebody asks for the metrics."""
+        self._read.read = read
+
+    def error(self, code: ErrorCode) -> None:
+        """A request was answered by an error."""
+        self._errors.labels(code).inc()
+
+    def closed(self, code: int) -> None:
+        """A connection ended."""
+        self._closes.labels(str(code) if code in CLOSE_CODES else "other").inc()
+
+    def resume(self, outcome: ResumeOutcome) -> None:
+        """A connection was opened: with no resume token, a good one, or one that is no longer good."""
+        self._resumes.labels(outcome).inc()
+
+    def committed(self, drafts: int, seconds: float) -> None:
+        """The log has answered one group."""
+        self._messages.inc(drafts)
+        self._drafts.observe(drafts)
+        self._seconds.observe(seconds)
+
+    def render(self) -> tuple[bytes, str]:
+        """Print everything in Prometheus' text format; the second part is its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class _Followed(Collector):
+    """Turns readings into metrics at the moment they are asked for."""
+
+    def __init__(self, read: Callable[[], Readings]) -> None:
+        self.read = read
+
+    def collect(self) -> Iterable[Metric]:
+        now = self.read()
+        yield GaugeMetricFamily("gateway_connections", "Open connections", value=now.connections)
+        yield GaugeMetricFamily("gateway_attachments", "Sessions read by connections", value=now.attachments)
+        sessions = GaugeMetricFamily("gateway_sessions", "Sessions on this node, by state", labels=["state"])
+        for state in SESSION_STATES:
+            sessions.add_metric([state], now.sessions.get(state, 0))
+        yield sessions
+        frames = CounterMetricFamily(
+            "gateway_frames", "Frames at the socket, by direction", labels=["direction"]
+        )
+        frames.add_metric(["in"], now.frames_in)
+        frames.add_metric(["out"], now.frames_out)
+        yield frames
+        yield CounterMetricFamily(
+            "gateway_lag_mode",
+            "Times a connection read too slowly and fell into lag mode",
+            value=now.lag_entries,
+        )
+        yield CounterMetricFamily(
+            "gateway_ephemeral_dropped",
+            "Signals and presence not sent to a connection that was behind",
+            value=now.ephemeral_dropped,
+        )
+        yield GaugeMetricFamily(
+            "store_commit_waiting", "Messages waiting for a commit", value=now.commit_waiting
+        )
