@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from pytest_asyncio import is_async_test
 
+from tests.waiting import turns
+
 # The normal run must give the same answer twice; `HYPOTHESIS_PROFILE=wide` looks further, at fresh examples.
 # No deadline for one example: how long it takes says more about the other core than about the code.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -29,11 +31,11 @@ async def no_task_left_behind() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     # What was cancelled a moment ago needs some turns of the loop to end; what runs on is not ended by them.
-    for _ in range(10):
-        if all(task.done() for task in left):
-            return
-        await asyncio.sleep(0)
+    if left:
+        await turns(10)
     running = [task for task in left if not task.done()]
+    if not running:
+        return
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)

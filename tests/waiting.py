@@ -20,3 +20,9 @@ async def until(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s: {what or condition}")
         await asyncio.sleep(0.01)
+
+
+async def turns(count: int) -> None:
+    """Give the loop `count` turns: whatever is ready by then has run. Waits for no time to pass."""
+    for _ in range(count):
+        await asyncio.sleep(0)
