@@ -1,0 +1,50 @@
+"""The locks hold what pyproject.toml asks for, with hashes; the tests run in what they describe."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT: Final = Path(__file__).parents[1]
+PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RUNTIME: Final[list[str]] = PROJECT["project"]["dependencies"]
+DEVELOPMENT: Final[list[str]] = PROJECT["dependency-groups"]["dev"]
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Name and version of everything a lock installs."""
+    text = (ROOT / lock).read_text()
+    return {canonicalize_name(name): pin for name, pin in re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.M)}
+
+
+@pytest.mark.parametrize(
+    ("lock", "wanted"),
+    [("requirements.lock", RUNTIME), ("requirements-dev.lock", RUNTIME + DEVELOPMENT)],
+)
+def test_the_lock_pins_every_dependency_within_its_range(lock: str, wanted: list[str]) -> None:
+    pinned = pins(lock)
+    for line in wanted:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), line
+
+
+def test_both_locks_agree() -> None:
+    assert pins("requirements.lock").items() <= pins("requirements-dev.lock").items()
+
+
+def test_this_environment_is_the_locked_one() -> None:
+    pinned = pins("requirements-dev.lock")
+    asked = [canonicalize_name(Requirement(line).name) for line in RUNTIME + DEVELOPMENT]
+    assert {name: version(name) for name in asked} == {name: pinned[name] for name in asked}
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_holds_pins_and_hashes_and_nothing_of_where_it_was_made(lock: str) -> None:
+    pin, digest = r"[\w.-]+==\S+( ; [^\\]+)? \\", r"    --hash=sha256:[0-9a-f]{64}( \\)?"
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("# ")]
+    assert not [line for line in lines if line and not re.fullmatch(f"{pin}|{digest}", line)]
