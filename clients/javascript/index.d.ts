@@ -267,7 +267,7 @@ export interface SessionEvents {
   presence: (event: PresenceChange) => void;
   read: (event: ReadMark) => void;
   gap: (event: Gap) => void;
-  /** Over for this client: closed, expired, superseded, not_found … It is not attached again by itself. */
+  /** Over for this client: closed, expired, superseded, not_found, detached … It is not attached again by itself. */
   ended: (error: GatewayError) => void;
 }
 
@@ -313,7 +313,7 @@ export class Session {
   update(change: Change): Promise<{ version: number }>;
   /** End the session for everybody. */
   close(): Promise<void>;
-  /** Leave; the session goes on. Its unacked sends are rejected with "detached". */
+  /** Leave; the session goes on. Its unacked sends are rejected with "detached", and so "ended" tells. */
   detach(): Promise<void>;
 }
 
