@@ -1,1 +1,1 @@
-"""The wire protocol, pure: bytes, frames and the state of one connection. No I/O, no clock, no store handles."""
+"""The wire protocol, pure: bytes, frames, the state of a connection. No I/O, no clock, no store handles."""

@@ -1,0 +1,506 @@
+"""What the gateway says: one shape for each server frame, and one function that makes its bytes.
+
+`ts` and `now` of a heartbeat are integer milliseconds, every other time is RFC 3339. A reply repeats the `id` of its
+request and has none when the request had none.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Literal, NotRequired, TypedDict
+
+import msgspec
+
+from gateway.errors import ErrorCode
+from gateway.protocol.close import RETRYABLE
+from gateway.protocol.codec import Fragment, encode
+from gateway.protocol.limits import Limits
+from store.types import EMPTY_OBJECT, Access, Change, Message, MessageRole, Role, Session
+
+SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
+SessionEventName = Literal["updated", "archived", "expired", "deleted", "superseded", "closed"]
+MigrateReason = Literal["drain", "lifetime"]
+
+
+class HeartbeatTimes(TypedDict):
+    interval_ms: int
+    timeout_ms: int
+
+
+class Welcome(TypedDict):
+    type: Literal["welcome"]
+    connection: str
+    user: str
+    tenant: str
+    node: str
+    resume: str
+    resumed: bool
+    heartbeat: HeartbeatTimes
+    limits: dict[str, float]
+    now: str
+
+
+class Attached(TypedDict):
+    type: Literal["attached"]
+    id: NotRequired[str]
+    session: str
+    head: int
+    since: int
+    epoch: int
+    state: SessionState
+    title: str
+    role: Role
+
+
+class MessageFrame(TypedDict):
+    type: Literal["message"]
+    session: str
+    seq: int
+    id: str
+    client_id: str
+    sender: str
+    role: MessageRole
+    content: str
+    metadata: Fragment
+    created_at: str
+
+
+class Live(TypedDict):
+    type: Literal["live"]
+    session: str
+    seq: int
+
+
+class Detached(TypedDict):
+    type: Literal["detached"]
+    id: NotRequired[str]
+    session: str
+
+
+class Updated(TypedDict):
+    type: Literal["updated"]
+    id: NotRequired[str]
+    session: str
+    version: int
+
+
+class Closed(TypedDict):
+    type: Literal["closed"]
+    id: NotRequired[str]
+    session: str
+
+
+class Changes(TypedDict, total=False):
+    title: str
+    context: Fragment
+    metadata: Fragment
+    status: str
+
+
+class SessionEvent(TypedDict):
+    type: Literal["session"]
+    session: str
+    event: SessionEventName
+    version: int
+    changes: Changes
+
+
+class Ack(TypedDict):
+    type: Literal["ack"]
+    id: str
+    session: str
+    seq: int
+    ts: int
+    duplicate: bool
+
+
+class HistoryReply(TypedDict):
+    type: Literal["history"]
+    id: NotRequired[str]
+    session: str
+    messages: list[MessageFrame]
+    head: int
+    more: bool
+
+
+class ReadMark(TypedDict):
+    """Told to the others with `user`; the answer to a request has `id` instead."""
+
+    type: Literal["read"]
+    id: NotRequired[str]
+    session: str
+    user: NotRequired[str]
+    seq: int
+
+
+class SignalFrame(TypedDict):
+    """To a session, with `session`, `sender` and `connection`; to a user, with `user`; as an answer, with `id`."""
+
+    type: Literal["signal"]
+    id: NotRequired[str]
+    session: NotRequired[str]
+    user: NotRequired[str]
+    name: str
+    data: NotRequired[object]
+    sender: NotRequired[str]
+    connection: NotRequired[str]
+
+
+class PresentUser(TypedDict):
+    user: str
+    connections: int
+    since: str
+
+
+class PresenceReply(TypedDict):
+    type: Literal["presence"]
+    id: NotRequired[str]
+    session: str
+    users: list[PresentUser]
+
+
+class PresenceEvent(TypedDict):
+    type: Literal["presence"]
+    session: str
+    event: Literal["join", "leave"]
+    user: str
+    connections: int
+
+
+class HeartbeatSession(TypedDict):
+    head: int
+    ttl_ms: int | None
+
+
+class HeartbeatReply(TypedDict):
+    type: Literal["heartbeat"]
+    id: NotRequired[str]
+    ts: int
+    now: int
+    sessions: Mapping[str, HeartbeatSession]
+
+
+class Migrate(TypedDict):
+    type: Literal["migrate"]
+    slot_ms: int
+    deadline_ms: int
+    url: str | None
+    reason: str
+
+
+class Expiring(TypedDict):
+    type: Literal["expiring"]
+    in_ms: int
+
+
+class Refreshed(TypedDict):
+    type: Literal["refreshed"]
+    id: NotRequired[str]
+    expires_at: str
+
+
+class ErrorFrame(TypedDict):
+    type: Literal["error"]
+    id: NotRequired[str]
+    session: NotRequired[str]
+    code: ErrorCode
+    message: str
+    retryable: bool
+    retry_after_ms: NotRequired[int]
+
+
+ServerFrame = (
+    Welcome
+    | Attached
+    | MessageFrame
+    | Live
+    | Detached
+    | Updated
+    | Closed
+    | SessionEvent
+    | Ack
+    | HistoryReply
+    | ReadMark
+    | SignalFrame
+    | PresenceReply
+    | PresenceEvent
+    | HeartbeatReply
+    | Migrate
+    | Expiring
+    | Refreshed
+    | ErrorFrame
+)
+
+
+class WelcomeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a welcome tells. `now` is epoch ms."""
+
+    connection: str
+    user: str
+    tenant: str
+    node: str
+    resume: str
+    resumed: bool
+    interval_ms: int
+    timeout_ms: int
+    limits: Limits
+    now: int
+
+
+def rfc3339(at: int) -> str:
+    """Write epoch ms as RFC 3339 in UTC with milliseconds."""
+    return f"{_second(at // 1000)}.{at % 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(at_s: int) -> str:
+    # Messages of one second share it; a page of history rarely spans more than a few hundred.
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _reply(frame: Mapping[str, object], id: str | None) -> bytes:
+    return encode(frame if id is None else {**frame, "id": id})
+
+
+# -- the conversation
+
+
+def welcome(facts: WelcomeFacts) -> bytes:
+    """Answer a hello."""
+    frame: Welcome = {
+        "type": "welcome",
+        "connection": facts.connection,
+        "user": facts.user,
+        "tenant": facts.tenant,
+        "node": facts.node,
+        "resume": facts.resume,
+        "resumed": facts.resumed,
+        "heartbeat": {"interval_ms": facts.interval_ms, "timeout_ms": facts.timeout_ms},
+        "limits": msgspec.structs.asdict(facts.limits),
+        "now": rfc3339(facts.now),
+    }
+    return encode(frame)
+
+
+def heartbeat(id: str | None, ts: int, now: int, sessions: Mapping[str, HeartbeatSession]) -> bytes:
+    """Answer a heartbeat with its own `ts`."""
+    frame: HeartbeatReply = {"type": "heartbeat", "ts": ts, "now": now, "sessions": sessions}
+    return _reply(frame, id)
+
+
+def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: MigrateReason) -> bytes:
+    """Ask the client to open its next socket, to `url` or to the address it knows."""
+    frame: Migrate = {
+        "type": "migrate",
+        "slot_ms": slot_ms,
+        "deadline_ms": deadline_ms,
+        "url": url,
+        "reason": reason,
+    }
+    return encode(frame)
+
+
+def expiring(in_ms: int) -> bytes:
+    """Ask for a refresh of the credential."""
+    frame: Expiring = {"type": "expiring", "in_ms": in_ms}
+    return encode(frame)
+
+
+def refreshed(id: str | None, expires_at: int) -> bytes:
+    """Answer a refresh."""
+    frame: Refreshed = {"type": "refreshed", "expires_at": rfc3339(expires_at)}
+    return _reply(frame, id)
+
+
+def error(
+    code: ErrorCode,
+    message: str,
+    *,
+    id: str | None = None,
+    session: str | None = None,
+    retryable: bool | None = None,
+    retry_after_ms: int | None = None,
+) -> bytes:
+    """Tell of a failed request. `session` says which of several, where there is no id to say it."""
+    frame: ErrorFrame = {
+        "type": "error",
+        "code": code,
+        "message": message,
+        "retryable": code in RETRYABLE if retryable is None else retryable,
+    }
+    if session is not None:
+        frame["session"] = session
+    if retry_after_ms is not None:
+        frame["retry_after_ms"] = retry_after_ms
+    return _reply(frame, id)
+
+
+# -- sessions
+
+
+def attached(id: str | None, access: Access, head: int, since: int, state: SessionState) -> bytes:
+    """Answer an open or attach; what follows `since` comes next."""
+    session = access.session
+    frame: Attached = {
+        "type": "attached",
+        "session": session.id,
+        "head": head,
+        "since": since,
+        "epoch": session.epoch,
+        "state": state,
+        "title": session.title,
+        "role": access.role,
+    }
+    return _reply(frame, id)
+
+
+def live(session: str, seq: int) -> bytes:
+    """Tell a reader that it has caught up."""
+    frame: Live = {"type": "live", "session": session, "seq": seq}
+    return encode(frame)
+
+
+def detached(id: str | None, session: str) -> bytes:
+    """Answer a detach."""
+    frame: Detached = {"type": "detached", "session": session}
+    return _reply(frame, id)
+
+
+def updated(id: str | None, session: str, version: int) -> bytes:
+    """Answer an update."""
+    frame: Updated = {"type": "updated", "session": session, "version": version}
+    return _reply(frame, id)
+
+
+def closed(id: str | None, session: str) -> bytes:
+    """Answer a close."""
+    frame: Closed = {"type": "closed", "session": session}
+    return _reply(frame, id)
+
+
+def session_event(session: Session, event: SessionEventName, change: Change | None = None) -> bytes:
+    """Tell everybody attached what has happened to the session."""
+    changes: Changes = {}
+    if change is not None:
+        if change.title is not None:
+            changes["title"] = change.title
+        if change.context is not None:
+            changes["context"] = Fragment(change.context)
+        if change.metadata is not None:
+            changes["metadata"] = Fragment(change.metadata)
+        if change.status is not None:
+            changes["status"] = change.status
+    frame: SessionEvent = {
+        "type": "session",
+        "session": session.id,
+        "event": event,
+        "version": session.version,
+        "changes": changes,
+    }
+    return encode(frame)
+
+
+# -- messages
+
+
+def ack(id: str, session: str, seq: int, ts: int, duplicate: bool) -> bytes:
+    """Answer a send: the message is committed."""
+    frame: Ack = {"type": "ack", "id": id, "session": session, "seq": seq, "ts": ts, "duplicate": duplicate}
+    return encode(frame)
+
+
+def _shape(message: Message) -> MessageFrame:
+    return {
+        "type": "message",
+        "session": message.session,
+        "seq": message.seq,
+        "id": message.id,
+        "client_id": message.client_id,
+        "sender": message.sender,
+        "role": message.role,
+        "content": message.content,
+        "metadata": Fragment(message.metadata),
+        "created_at": rfc3339(message.created_at),
+    }
+
+
+def message(message: Message) -> bytes:
+    """Deliver a message. Hot: once for each message, at its origin."""
+    return encode(_shape(message))
+
+
+def history(id: str | None, session: str, messages: Iterable[Message], head: int, more: bool) -> bytes:
+    """Answer a history request; each item is what its `message` frame was."""
+    frame: HistoryReply = {
+        "type": "history",
+        "session": session,
+        "messages": [_shape(message) for message in messages],
+        "head": head,
+        "more": more,
+    }
+    return _reply(frame, id)
+
+
+def read_mark(session: str, seq: int, user: str) -> bytes:
+    """Tell the others how far a user has read."""
+    frame: ReadMark = {"type": "read", "session": session, "user": user, "seq": seq}
+    return encode(frame)
+
+
+def read_answer(id: str | None, session: str, seq: int) -> bytes:
+    """Answer a read marker that asked for it."""
+    frame: ReadMark = {"type": "read", "session": session, "seq": seq}
+    return _reply(frame, id)
+
+
+# -- ephemeral
+
+
+def signal(session: str, name: str, data: bytes | None, sender: str, connection: str) -> bytes:
+    """Pass a signal on to the others."""
+    frame: SignalFrame = {
+        "type": "signal",
+        "session": session,
+        "name": name,
+        "data": Fragment(EMPTY_OBJECT if data is None else data),
+        "sender": sender,
+        "connection": connection,
+    }
+    return encode(frame)
+
+
+def signal_answer(id: str, session: str, name: str) -> bytes:
+    """Answer a signal that asked for it: it was passed on; who got it is not known."""
+    frame: SignalFrame = {"type": "signal", "id": id, "session": session, "name": name}
+    return encode(frame)
+
+
+def user_signal(user: str, name: str, data: Mapping[str, object]) -> bytes:
+    """Tell all connections of a user."""
+    frame: SignalFrame = {"type": "signal", "user": user, "name": name, "data": data}
+    return encode(frame)
+
+
+def presence(id: str | None, session: str, users: Iterable[tuple[str, int, int]]) -> bytes:
+    """Answer who is there: (user, connections, since in epoch ms)."""
+    frame: PresenceReply = {
+        "type": "presence",
+        "session": session,
+        "users": [
+            {"user": user, "connections": connections, "since": rfc3339(since)}
+            for user, connections, since in users
+        ],
+    }
+    return _reply(frame, id)
+
+
+def presence_event(session: str, event: Literal["join", "leave"], user: str, connections: int) -> bytes:
+    """Tell of a user's first connection or of the end of their last."""
+    frame: PresenceEvent = {
+        "type": "presence",
+        "session": session,
+        "event": event,
+        "user": user,
+        "connections": connections,
+    }
+    return encode(frame)
