@@ -23,6 +23,8 @@ from typing import Final, Self
 import httpx
 import jwt
 
+from tests.waiting import until
+
 ROOT: Final = Path(__file__).parent.parent
 READY_WITHIN_S: Final = 15.0
 # Enough to hold a traceback and what led to it; a gateway in a log storm does not grow the test's memory.
@@ -194,23 +196,29 @@ class GatewayProcess:
         }
 
     async def _until_ready(self, process: asyncio.subprocess.Process, within: float) -> None:
-        deadline = time.monotonic() + within
         said = "no answer"
+
+        async def is_settled() -> bool:
+            nonlocal said
+            if process.returncode is not None:
+                return True
+            try:
+                answer = await http.get(f"{self.url}/readyz")
+            except httpx.TransportError as error:
+                said = repr(error)
+                return False
+            said = f"{answer.status_code} {answer.text[:200]}"
+            return answer.status_code == 200
+
         async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
-            while time.monotonic() < deadline:
-                if process.returncode is not None:
-                    await self._finish_reading()
-                    raise AssertionError(f"the gateway exited with {process.returncode}:\n{self.output}")
-                try:
-                    answer = await http.get(f"{self.url}/readyz")
-                except httpx.TransportError as error:
-                    said = repr(error)
-                else:
-                    if answer.status_code == 200:
-                        return
-                    said = f"{answer.status_code} {answer.text[:200]}"
-                await asyncio.sleep(0.02)
-        raise AssertionError(f"the gateway was not ready within {within} s ({said}):\n{self.output}")
+            try:
+                await until(is_settled, within=within)
+            except AssertionError:
+                said = f"the gateway was not ready within {within} s ({said})"
+                raise AssertionError(f"{said}:\n{self.output}") from None
+        if process.returncode is not None:
+            await self._finish_reading()
+            raise AssertionError(f"the gateway exited with {process.returncode}:\n{self.output}")
 
     async def _signal(self, number: signal.Signals, *, within: float) -> None:
         process = self._process
