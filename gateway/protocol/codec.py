@@ -1,4 +1,4 @@
-"""Bytes to client frames, server frames to bytes. What cannot be read is a FrameError; nothing else is raised.
+"""Bytes to client frames, server frames to bytes. What cannot be read is a FrameError, nothing else.
 
 A frame that gets through here can be stored, printed and replayed: what would break that is refused at this
 door.

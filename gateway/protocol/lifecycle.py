@@ -1,4 +1,4 @@
-"""The states of a session as a node sees it, as one table. What a session is allowed does not depend on them."""
+"""The states of a session as a node sees it, as one table. No right depends on them."""
 
 from collections.abc import Mapping
 from typing import Final, Literal

@@ -7,7 +7,7 @@ import msgspec
 # ECMA-262 Number.MAX_SAFE_INTEGER: beyond it a browser reads another number than was sent.
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 
-# Sums of floats are rounded; without the tolerance a caller that waits as long as told might be refused again.
+# Sums of floats are rounded; without this, a caller that waits as long as told might be refused again.
 _ROUNDING_S: Final = 1e-9
 
 

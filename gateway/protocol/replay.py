@@ -1,13 +1,13 @@
-"""The merge of history with live messages for one attachment: every seq after the cursor once, in order. Pure."""
+"""The merge of history with live messages for one attachment: each seq after the cursor once, in order."""
 
 from collections.abc import Sequence
 
 
 class Replay:
-    """One reader's position. It is live while its cursor is at the highest seq known, and replays until it is.
+    """One reader's position: live while its cursor is at the highest seq known, and replaying until it is.
 
-    There is no other state: a live message is delivered exactly when it is the next one of a live reader. Any other
-    only raises the head, and reaches the reader with the pages that then bring it there.
+    There is no other state. A live message is delivered exactly when it is the next one of a live reader; any
+    other only raises the head, and comes with the pages that the reader then wants.
     """
 
     __slots__ = ("_head", "_is_reading", "cursor")

@@ -1,7 +1,7 @@
 """What the gateway says: one shape for each server frame, and one function that makes its bytes.
 
-`ts` and `now` of a heartbeat are integer milliseconds, every other time is RFC 3339. A reply repeats the `id` of its
-request and has none when the request had none.
+`ts` and `now` of a heartbeat are integer milliseconds, every other time is RFC 3339. A reply repeats the `id`
+of its request and has none when the request had none.
 """
 
 from collections.abc import Iterable, Mapping
@@ -134,7 +134,7 @@ class ReadMark(TypedDict):
 
 
 class SignalFrame(TypedDict):
-    """To a session, with `session`, `sender` and `connection`; to a user, with `user`; as an answer, with `id`."""
+    """To a session with `session`, `sender`, `connection`; to a user with `user`; as an answer with `id`."""
 
     type: Literal["signal"]
     id: NotRequired[str]
