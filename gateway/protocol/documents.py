@@ -21,8 +21,8 @@ _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _NUMBER: Final = re.compile(rb"-?\d[\d.eE+-]*+")
 
-# The least that a number needs to be too large or to have an exponent. Digits inside strings are found too, and
-# cost a second look.
+# The least that a number needs to be too large or to have an exponent. Digits inside strings are found too:
+# they cost a second look.
 _SUSPECT_NUMBER: Final = re.compile(rb"\d{16}|\d[eE]")
 
 # jsonb prints 1e-9999 as ten thousand digits: with exponents of any length, 64 KiB would grow to megabytes.

@@ -69,7 +69,7 @@ class Hello(Frame, frozen=True, kw_only=True, tag="hello"):
 class Open(Frame, frozen=True, kw_only=True, tag="open"):
     """Make a session and attach to it."""
 
-    title: Title | None = None
+    title: Title = ""
     persistent: bool = False
     ttl: Ttl | None = None
     exclusive: bool = False

@@ -16,8 +16,8 @@ from gateway.protocol.codec import FrameError, decode, read_id
 from gateway.protocol.frames import ClientFrame, Hello
 from gateway.protocol.limits import Limits, TokenBucket
 
-# A client that obeys `retry_after_ms` has few frames refused. One that has twice its burst refused in ten seconds
-# does not read its answers, and costs as much as if it were served.
+# A client that obeys `retry_after_ms` has few frames refused. One that has twice its burst refused in ten
+# seconds does not read its answers, and costs as much as if it were served.
 FLOOD_WINDOW_S: Final = 10.0
 FLOOD_BURSTS: Final = 2
 
@@ -47,8 +47,8 @@ class Input(StrEnum):
     LOST = "lost"
 
 
-# A pair that is missing cannot happen: it would be a mistake of ours, and raises. Frames that come in `closing` and
-# `closed` are no input at all; RFC 6455 5.5.1 allows the client to have sent them.
+# A pair that is missing cannot happen: it would be a mistake of ours, and raises. Frames that come in
+# `closing` and `closed` are no input at all: they were on their way when the close frame was sent.
 TABLE: Final[Mapping[tuple[State, Input], State]] = {
     (State.OPENING, Input.HELLO): State.AUTHENTICATING,
     (State.OPENING, Input.REQUEST): State.CLOSING,
@@ -134,14 +134,14 @@ _NOTHING: Final = Nothing()
 
 
 class Peer:
-    """The client's side of one connection. `receive` and `binary` take what came, the rest what was decided."""
+    """One client's conversation. `receive` and `binary` take what came, the rest what was decided."""
 
     __slots__ = ("_bucket", "_limits", "_refused", "_refused_since", "state")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.state = State.OPENING
         self._limits = limits
-        self._bucket = TokenBucket(limits.frames_per_s, limits.frames_burst)
+        self._bucket = TokenBucket(limits.max_frames_per_s, limits.max_frame_burst)
         self._refused = 0
         self._refused_since = now
 
@@ -201,7 +201,7 @@ class Peer:
         self.state = TABLE[self.state, happening]
 
     def _first(self, data: bytes) -> Outcome:
-        most = self._limits.hello_bytes
+        most = self._limits.max_hello_bytes
         if len(data) > most:
             return self._violation(Input.BROKEN, f"the first frame is at most {most} bytes")
         try:
@@ -222,8 +222,8 @@ class Peer:
             self._refused_since = now
             self._refused = 0
         self._refused += 1
-        allowed = f"{self._limits.frames_per_s:g} frames a second are allowed"
-        if self._refused > FLOOD_BURSTS * self._limits.frames_burst:
+        allowed = f"{self._limits.max_frames_per_s:g} frames a second are allowed"
+        if self._refused > FLOOD_BURSTS * self._limits.max_frame_burst:
             self._step(Input.FLOOD)
             return Hang(CloseCode.FLOODING, allowed)
         self._step(Input.EXCESS)

@@ -19,7 +19,6 @@ from store.types import EMPTY_OBJECT, Access, Change, Message, MessageRole, Role
 
 SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
 SessionEventName = Literal["updated", "archived", "expired", "deleted", "superseded", "closed"]
-MigrateReason = Literal["drain", "lifetime"]
 
 
 class HeartbeatTimes(TypedDict):
@@ -276,7 +275,7 @@ def welcome(facts: WelcomeFacts) -> bytes:
         "resume": facts.resume,
         "resumed": facts.resumed,
         "heartbeat": {"interval_ms": facts.interval_ms, "timeout_ms": facts.timeout_ms},
-        "limits": msgspec.structs.asdict(facts.limits),
+        "limits": facts.limits.announced(),
         "now": rfc3339(facts.now),
     }
     return encode(frame)
@@ -288,7 +287,7 @@ def heartbeat(id: str | None, ts: int, now: int, sessions: Mapping[str, Heartbea
     return _reply(frame, id)
 
 
-def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: MigrateReason) -> bytes:
+def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: str) -> bytes:
     """Ask the client to open its next socket, to `url` or to the address it knows."""
     frame: Migrate = {
         "type": "migrate",
