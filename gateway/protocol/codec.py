@@ -84,7 +84,7 @@ def read_id(data: bytes) -> str | None:
 
 def check_document(raw: bytes, limits: Limits) -> None:
     """Refuse (FrameError) a `context` or `metadata` that must not be stored."""
-    _check_document(raw, limits.max_document_bytes, limits)
+    _check_document(raw, limits.document_bytes, limits)
 
 
 def encode(frame: Mapping[str, object]) -> bytes:
@@ -153,14 +153,14 @@ def _check_raw(name: str, raw: Raw, most: int, limits: Limits) -> None:
 def _check_document(document: bytes, most: int, limits: Limits) -> None:
     if len(document) > most:
         raise FrameError("too_large", f"is larger than {most} bytes")
-    fault = fault_of(document, depth=limits.max_json_depth)
+    fault = fault_of(document, depth=limits.json_depth)
     if fault is not None:
         raise FrameError("bad_request", fault)
 
 
 def _hello(frame: frames.Hello, limits: Limits) -> None:
-    if len(frame.attach) > limits.max_attachments:
-        raise FrameError("limit_reached", f"{limits.max_attachments} attachments are allowed")
+    if len(frame.attach) > limits.attachments:
+        raise FrameError("limit_reached", f"{limits.attachments} attachments are allowed")
     for reference in frame.attach:
         _check_session(reference.session)
 
@@ -168,29 +168,29 @@ def _hello(frame: frames.Hello, limits: Limits) -> None:
 def _open(frame: frames.Open, limits: Limits) -> None:
     if frame.persistent and frame.ttl is not None:
         raise FrameError("bad_request", "a persistent session has no ttl: leave one of the two out")
-    _check_text("text", frame.text, limits.max_message_bytes)
-    _check_raw("context", frame.context_json, limits.max_document_bytes, limits)
-    _check_raw("metadata", frame.metadata_json, limits.max_document_bytes, limits)
+    _check_text("text", frame.text, limits.message_bytes)
+    _check_raw("context", frame.context_json, limits.document_bytes, limits)
+    _check_raw("metadata", frame.metadata_json, limits.document_bytes, limits)
 
 
 def _update(frame: frames.Update, limits: Limits) -> None:
     _check_session(frame.session)
-    _check_raw("context", frame.context_json, limits.max_document_bytes, limits)
-    _check_raw("metadata", frame.metadata_json, limits.max_document_bytes, limits)
+    _check_raw("context", frame.context_json, limits.document_bytes, limits)
+    _check_raw("metadata", frame.metadata_json, limits.document_bytes, limits)
     if frame.title is None and frame.status is None and frame.context is None and frame.metadata is None:
         raise FrameError("bad_request", "nothing to update: give title, context, metadata or status")
 
 
 def _send(frame: frames.Send, limits: Limits) -> None:
     _check_session(frame.session)
-    _check_text("content", frame.content, limits.max_message_bytes)
-    _check_raw("metadata", frame.metadata_json, limits.max_document_bytes, limits)
+    _check_text("content", frame.content, limits.message_bytes)
+    _check_raw("metadata", frame.metadata_json, limits.document_bytes, limits)
 
 
 def _history(frame: frames.History, limits: Limits) -> None:
     _check_session(frame.session)
-    if frame.limit > limits.max_history_messages:
-        raise FrameError("bad_request", f"limit is at most {limits.max_history_messages}")
+    if frame.limit > limits.history_messages:
+        raise FrameError("bad_request", f"limit is at most {limits.history_messages}")
     if frame.before is not None and frame.after is not None:
         raise FrameError("bad_request", "before and after exclude each other")
 
@@ -199,12 +199,12 @@ def _signal(frame: frames.Signal, limits: Limits) -> None:
     _check_session(frame.session)
     if not is_name(frame.name):
         raise FrameError("bad_request", "the name of a signal is 1 to 64 letters, digits or any of _ . : -")
-    _check_raw("data", frame.data_json, limits.max_signal_bytes, limits)
+    _check_raw("data", frame.data_json, limits.signal_bytes, limits)
 
 
 def _heartbeat(frame: frames.Heartbeat, limits: Limits) -> None:
-    if frame.seen is not None and len(frame.seen) > limits.max_attachments:
-        raise FrameError("limit_reached", f"{limits.max_attachments} attachments are allowed")
+    if frame.seen is not None and len(frame.seen) > limits.attachments:
+        raise FrameError("limit_reached", f"{limits.attachments} attachments are allowed")
 
 
 def _session_only(

@@ -141,7 +141,7 @@ class Peer:
     def __init__(self, limits: Limits, now: float) -> None:
         self.state = State.OPENING
         self._limits = limits
-        self._bucket = TokenBucket(limits.max_frames_per_s, limits.max_frame_burst)
+        self._bucket = TokenBucket(limits.frames_per_s, limits.frames_burst)
         self._refused = 0
         self._refused_since = now
 
@@ -201,7 +201,7 @@ class Peer:
         self.state = TABLE[self.state, happening]
 
     def _first(self, data: bytes) -> Outcome:
-        most = self._limits.max_hello_bytes
+        most = self._limits.hello_bytes
         if len(data) > most:
             return self._violation(Input.BROKEN, f"the first frame is at most {most} bytes")
         try:
@@ -222,8 +222,8 @@ class Peer:
             self._refused_since = now
             self._refused = 0
         self._refused += 1
-        allowed = f"{self._limits.max_frames_per_s:g} frames a second are allowed"
-        if self._refused > FLOOD_BURSTS * self._limits.max_frame_burst:
+        allowed = f"{self._limits.frames_per_s:g} frames a second are allowed"
+        if self._refused > FLOOD_BURSTS * self._limits.frames_burst:
             self._step(Input.FLOOD)
             return Hang(CloseCode.FLOODING, allowed)
         self._step(Input.EXCESS)

@@ -19,6 +19,7 @@ from store.types import EMPTY_OBJECT, Access, Change, Message, MessageRole, Role
 
 SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
 SessionEventName = Literal["updated", "archived", "expired", "deleted", "superseded", "closed"]
+MigrateReason = Literal["drain", "lifetime"]
 
 
 class HeartbeatTimes(TypedDict):
@@ -275,7 +276,7 @@ def welcome(facts: WelcomeFacts) -> bytes:
         "resume": facts.resume,
         "resumed": facts.resumed,
         "heartbeat": {"interval_ms": facts.interval_ms, "timeout_ms": facts.timeout_ms},
-        "limits": facts.limits.announced(),
+        "limits": msgspec.structs.asdict(facts.limits),
         "now": rfc3339(facts.now),
     }
     return encode(frame)
@@ -287,7 +288,7 @@ def heartbeat(id: str | None, ts: int, now: int, sessions: Mapping[str, Heartbea
     return _reply(frame, id)
 
 
-def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: str) -> bytes:
+def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: MigrateReason) -> bytes:
     """Ask the client to open its next socket, to `url` or to the address it knows."""
     frame: Migrate = {
         "type": "migrate",
