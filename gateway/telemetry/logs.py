@@ -33,7 +33,6 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
 def configure(form: Format = "auto", level: Level = "info", stream: TextIO | None = None) -> None:
     """Send everything logged from now on to the stream, by default standard error. Once per process."""
     stream = stream or sys.stderr
-    is_terminal = stream.isatty()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -46,8 +45,8 @@ def configure(form: Format = "auto", level: Level = "info", stream: TextIO | Non
     )
     handler = logging.StreamHandler(stream)
     handler.addFilter(Repeats(time.monotonic).admit)
-    is_console = form == "console" or (form == "auto" and is_terminal)
-    handler.setFormatter(_formatter(_console(is_terminal) if is_console else _json))
+    is_console = is_for_a_person(form, stream)
+    handler.setFormatter(_formatter(_console(stream.isatty()) if is_console else _json))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -57,6 +56,11 @@ def configure(form: Format = "auto", level: Level = "info", stream: TextIO | Non
         library.propagate = True
         # uvicorn tells of its own start and end in ten lines, and of each request; the gateway needs one.
         library.setLevel(max(logging.WARNING, root.level))
+
+
+def is_for_a_person(form: Format, stream: TextIO) -> bool:
+    """Whether what goes to the stream is read by a person, and not by a program."""
+    return form == "console" or (form == "auto" and stream.isatty())
 
 
 class Repeats:

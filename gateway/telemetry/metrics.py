@@ -22,15 +22,13 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.errors import ErrorCode
+from gateway.protocol.close import CloseCode
 
 ResumeOutcome = Literal["none", "resumed", "stale"]
 
-# RFC 6455 7.4.1 and docs/protocol.md. A peer may close with any number; those share one label.
-CLOSE_CODES: Final = frozenset(
-    {1000, 1001, 1002, 1003, 1005, 1006, 1007, 1009, 1011}
-    | {4000, 4001, 4002, 4003, 4004, 4005, 4029}
-    | {4500, 4501, 4502, 4503, 4504}
-)
+# RFC 6455 7.4.1: 1005 and 1006 stand for a close frame without a code, and for none. A peer may close with any
+# number; those that mean nothing to us share one label.
+CLOSE_CODES: Final = frozenset({*map(int, CloseCode), 1005, 1006})
 
 SESSION_STATES: Final = ("connecting", "active", "idle", "disconnecting", "closed")
 

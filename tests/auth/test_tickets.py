@@ -1,0 +1,93 @@
+"""A ticket or resume token is good once, for a short while, and no store ever sees it."""
+
+import asyncio
+
+import pytest
+
+from gateway.auth.tickets import TICKET_TTL_MS, Resumes, Tickets, digest
+from gateway.auth.tokens import Identity
+from tests.auth.makers import NOW_MS, StandingClock
+from tests.auth.memory import OnceOnly, live
+
+ALICE = Identity("acme", "alice", frozenset({"operator"}), NOW_MS, NOW_MS + 3_600_000)
+
+
+@pytest.fixture
+def store() -> OnceOnly:
+    return OnceOnly()
+
+
+async def test_a_ticket_gives_the_identity_that_asked_for_it(store: OnceOnly) -> None:
+    tickets = Tickets(live(store), StandingClock())
+    ticket, expires_in_ms = await tickets.issue(ALICE)
+    assert expires_in_ms == TICKET_TTL_MS == 30_000
+    assert store.ttls_ms == [30_000]
+    assert await tickets.redeem(ticket) == ALICE
+
+
+async def test_of_a_hundred_who_redeem_a_ticket_at_once_one_gets_in(store: OnceOnly) -> None:
+    tickets = Tickets(live(store), StandingClock())
+    ticket, _ = await tickets.issue(ALICE)
+    got = await asyncio.gather(*(tickets.redeem(ticket) for _ in range(100)))
+    assert [identity for identity in got if identity is not None] == [ALICE]
+    assert await tickets.redeem(ticket) is None
+
+
+async def test_of_a_hundred_who_take_a_resume_token_at_once_one_gets_it(store: OnceOnly) -> None:
+    resumes = Resumes(live(store))
+    token = await resumes.put(b"record", 120_000)
+    got = await asyncio.gather(*(resumes.take(token) for _ in range(100)))
+    assert [record for record in got if record is not None] == [b"record"]
+    assert store.ttls_ms == [120_000]
+
+
+async def test_a_ticket_is_spent_by_our_clock_whatever_the_store_keeps(store: OnceOnly) -> None:
+    clock = StandingClock()
+    tickets = Tickets(live(store), clock)
+    in_time, _ = await tickets.issue(ALICE)
+    too_late, _ = await tickets.issue(ALICE)
+    clock.pass_s(29.999)
+    assert await tickets.redeem(in_time) == ALICE
+    clock.pass_s(0.001)
+    assert await tickets.redeem(too_late) is None
+
+
+async def test_a_ticket_does_not_outlive_the_token_it_was_made_from(store: OnceOnly) -> None:
+    clock = StandingClock(ALICE.expires_at - 5000)
+    tickets = Tickets(live(store), clock)
+    ticket, expires_in_ms = await tickets.issue(ALICE)
+    assert expires_in_ms == 5000
+    clock.pass_s(5)
+    assert await tickets.redeem(ticket) is None
+
+
+async def test_a_store_sees_neither_tickets_nor_resume_tokens(store: OnceOnly) -> None:
+    ticket, _ = await Tickets(live(store), StandingClock()).issue(ALICE)
+    token = await Resumes(live(store)).put(b"record", 1000)
+    assert set(store.kept) == {("ticket", digest(ticket)), ("resume", digest(token))}
+    for (_, key), value in store.kept.items():
+        for secret in (ticket, token):
+            assert secret not in key
+            assert secret.encode() not in value
+
+
+async def test_a_ticket_is_no_resume_token_and_no_digest_is_a_ticket(store: OnceOnly) -> None:
+    tickets, resumes = Tickets(live(store), StandingClock()), Resumes(live(store))
+    ticket, _ = await tickets.issue(ALICE)
+    assert await resumes.take(ticket) is None
+    # Whoever reads the store's keys cannot use them.
+    assert await tickets.redeem(digest(ticket)) is None
+    assert await tickets.redeem(ticket) == ALICE
+
+
+@pytest.mark.parametrize("made_up", ["", "x", "\ud800", "\x00", "a" * 43, "a" * 10_000_000])
+async def test_what_was_never_issued_is_nothing(store: OnceOnly, made_up: str) -> None:
+    assert await Tickets(live(store), StandingClock()).redeem(made_up) is None
+    assert await Resumes(live(store)).take(made_up) is None
+
+
+async def test_secrets_are_unlike_each_other(store: OnceOnly) -> None:
+    tickets = Tickets(live(store), StandingClock())
+    issued = {(await tickets.issue(ALICE))[0] for _ in range(1000)}
+    assert len(issued) == 1000
+    assert min(map(len, issued)) == 43
