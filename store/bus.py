@@ -13,11 +13,15 @@ class Bus(Protocol):
     Atomicity: a payload arrives whole or not at all.
     Durability: none; what is offered while a subscriber is away is lost to it.
     Cancellation: a cancelled subscribe or unsubscribe may have taken effect; both are idempotent.
-    Errors: `Unavailable` from start, subscribe and unsubscribe. `offer` never raises for the backend's sake: it drops and counts.
+    Errors: `Unavailable` from start, subscribe and unsubscribe. `offer` never raises for the backend's
+    sake: it drops and counts.
     """
 
     async def start(self, receiver: Receiver) -> None:
-        """Connect; `receiver(channel, payload)` is then called in the event loop for every payload. It must not block or raise."""
+        """Connect; `receiver(channel, payload)` is then called in the event loop for every payload.
+
+        It must not block or raise.
+        """
 
     async def close(self) -> None:
         """Let go of every socket and task. Idempotent. The receiver is not called after it returned."""

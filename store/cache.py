@@ -4,7 +4,8 @@ from typing import Protocol
 
 
 class Cache(Protocol):
-    """Bytes with a version and an expiry. Losing any entry at any time is allowed; serving an older version after a newer one was put is not.
+    """Bytes with a version and an expiry. Losing any entry at any time is allowed; serving an older
+    version after a newer one was put is not.
 
     Order: versions of one key only grow.
     Atomicity: each call is atomic for its key.

@@ -35,3 +35,7 @@ class LimitReached(StoreError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the limit of {limit} is reached")
         self.limit = limit
+
+
+class SchemaRefused(StoreError):
+    """The database cannot be used by this version; the message says why and what to do. Trying again does not help."""

@@ -1,4 +1,7 @@
-"""The interface of the live indexes: who is connected where. Soft state: it may be lost at any time and is asserted anew."""
+"""The interface of the live indexes: who is connected where. Soft state.
+
+It may be lost at any time and is asserted anew.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -12,9 +15,12 @@ class Live(Protocol):
     """Indexes by connection, user and session; node leases; one-time tokens.
 
     Order: none between keys. Of two assertions of one connection the later one stands.
-    Atomicity: each call is atomic for one connection; `admit` and `take_once` are atomic against every other node.
-    Durability: none. Every entry has an expiry and vanishes by itself; whoever owns it asserts it again before then.
-    Cancellation: a cancelled call may have taken effect; repeating it is harmless, except `take_once` (the token may be gone).
+    Atomicity: each call is atomic for one connection; `admit` and `take_once` are atomic against every
+    other node.
+    Durability: none. Every entry has an expiry and vanishes by itself; whoever owns it asserts it again
+    before then.
+    Cancellation: a cancelled call may have taken effect; repeating it is harmless, except `take_once` (the
+    token may be gone).
     Errors: `Unavailable`; nothing else leaves a backend.
     """
 
@@ -28,10 +34,16 @@ class Live(Protocol):
         """Make one trivial round trip, for health checks."""
 
     async def admit(self, entry: ConnectionEntry, *, limit: int, lease_ms: int) -> bool:
-        """Index a new connection unless its user has `limit` unexpired ones; False: refused, nothing stored."""
+        """Index a new connection unless its user has `limit` unexpired ones; False.
+
+        Refused, nothing stored.
+        """
 
     async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> None:
-        """Write entries into all indexes and renew their expiry; a session that left `sessions` leaves its index too."""
+        """Write entries into all indexes and renew their expiry.
+
+        A session that left `sessions` leaves its index too.
+        """
 
     async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
         """Remove connections from all indexes."""
@@ -58,7 +70,10 @@ class Live(Protocol):
         """Nodes whose lease runs, by id."""
 
     async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
-        """Store a value to be taken once. `digest` is the hex SHA-256 of the secret: the secret itself is never stored."""
+        """Store a value to be taken once. `digest` is the hex SHA-256 of the secret.
+
+        The secret itself is never stored.
+        """
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
         """Take the value: of any number of callers at most one gets it."""

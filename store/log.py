@@ -1,4 +1,7 @@
-"""The interface of the durable log: sessions, members, messages, cursors, events, revocations. Backends stand beside it."""
+"""The interface of the durable log: sessions, members, messages, cursors, events, revocations.
+
+Backends stand beside it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -26,16 +29,24 @@ from store.types import (
 class Log(Protocol):
     """The truth. What it has answered survives the SIGKILL of every process.
 
-    Order: seq is 1, 2, 3 … without a gap per session, allocated under the session's row lock in the transaction that
-        inserts the message. Drafts of one `append` that go to one session are numbered in the order given. Event ids and
+    Order: seq is 1, 2, 3 … without a gap per session, allocated under the session's row lock in the
+    transaction that
+        inserts the message. Drafts of one `append` that go to one session are numbered in the order given.
+        Event ids and
         revocation ids grow in commit order: a reader that has seen N never later meets a new one below N.
-    Atomicity: every call is one transaction. `append` is one for all its drafts, but refuses row by row: a refused draft
-        neither stores anything nor uses a seq, and does not disturb the others. A change of a session and its event commit together.
-    Durability: when a call returns, its effect is on disk (SQLite `synchronous=FULL`, Postgres `synchronous_commit=on`).
-    Cancellation: a cancelled call may or may not have taken effect, and leaves the backend whole; `append` may be called
+    Atomicity: every call is one transaction. `append` is one for all its drafts, but refuses row by row: a
+    refused draft
+        neither stores anything nor uses a seq, and does not disturb the others. A change of a session and
+        its event commit together.
+    Durability: when a call returns, its effect is on disk (SQLite `synchronous=FULL`, Postgres
+    `synchronous_commit=on`).
+    Cancellation: a cancelled call may or may not have taken effect, and leaves the backend whole; `append`
+    may be called
         again with the same drafts and then tells the truth.
-    Errors: `Unavailable` when the backend cannot be reached or is too slow (the outcome is then unknown; `append` can be repeated);
-        `NotFound`, `Ended`, `VersionConflict`, `LimitReached` as each call says. Nothing else leaves a backend.
+    Errors: `Unavailable` when the backend cannot be reached or is too slow (the outcome is then unknown;
+    `append` can be repeated);
+        `NotFound`, `Ended`, `VersionConflict`, `LimitReached` as each call says. Nothing else leaves a
+        backend.
     """
 
     async def start(self) -> None:
@@ -52,10 +63,14 @@ class Log(Protocol):
     async def append(self, drafts: Sequence[Draft]) -> list[Appended | Refused]:
         """Commit up to 512 drafts; the n-th outcome belongs to the n-th draft.
 
-        Checked row by row, first hit wins: no session in this tenant or sender no member → not_found; used (session, sender,
-        client_id) → the first outcome with `duplicate=True` if role, content and metadata are equal, else id_conflict;
-        ended → expired if it expired, else closed; member is reader → forbidden; draft epoch older than the session's →
-        superseded. Two drafts of one call may carry the same ids: the second is then the duplicate of the first.
+        Checked row by row, first hit wins: no session in this tenant or sender no member → not_found; used
+        (session, sender,
+        client_id) → the first outcome with `duplicate=True` if role, content and metadata are equal, else
+        id_conflict;
+        ended → expired if it expired, else closed; member is reader → forbidden; draft epoch older than
+        the session's →
+        superseded. Two drafts of one call may carry the same ids: the second is then the duplicate of the
+        first.
         """
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
@@ -70,7 +85,8 @@ class Log(Protocol):
     # -- sessions
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
-        """Store a session, its owner as member and the event `created`. LimitReached: the owner has `limit` live sessions already.
+        """Store a session, its owner as member and the event `created`. LimitReached: the owner has
+        `limit` live sessions already.
 
         `expires_at` = created_at + ttl_s (None stays None); version 1, epoch 1, head 0.
         """
@@ -79,7 +95,10 @@ class Log(Protocol):
         """The session, ended or not; None where it is unknown or another tenant's."""
 
     async def access(self, tenant: str, session: str, user: str) -> Access | None:
-        """The session and the user's role in it, ended or not; None where there is no such session, or no membership."""
+        """The session and the user's role in it, ended or not.
+
+        None where there is no such session, or no membership.
+        """
 
     async def list_for(
         self, tenant: str, user: str, *, before: tuple[int, str] | None, limit: int
@@ -98,16 +117,25 @@ class Log(Protocol):
         """
 
     async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
-        """End a session: terminal, exactly one terminal event. None when it had ended before, or is unknown."""
+        """End a session: terminal, exactly one terminal event.
+
+        None when it had ended before, or is unknown.
+        """
 
     async def take_over(self, tenant: str, session: str) -> int:
         """Raise the epoch of an exclusive session by one and return it. NotFound; Ended."""
 
     async def extend(self, expiries: Mapping[str, int]) -> None:
-        """Move `expires_at` of temporary sessions that have not ended; never backwards. Unknown ids are passed over."""
+        """Move `expires_at` of temporary sessions that have not ended; never backwards.
+
+        Unknown ids are passed over.
+        """
 
     async def expire_due(self, *, now: int, limit: int) -> list[Session]:
-        """End temporary sessions with expires_at ≤ now, at most `limit`, reason `expired`, one event each; return them as they are now."""
+        """End temporary sessions with expires_at ≤ now, at most `limit`, reason `expired`, one event each.
+
+        Return them as they are now.
+        """
 
     # -- members
 
@@ -118,12 +146,18 @@ class Log(Protocol):
         """Add or change a member, version + 1, event `updated`. The owner stays owner. NotFound; Ended."""
 
     async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
-        """Remove a member who is not the owner, version + 1, event `updated`. NotFound (no session, no such member, or the owner); Ended."""
+        """Remove a member who is not the owner, version + 1, event `updated`.
+
+        NotFound (no session, no such member, or the owner); Ended.
+        """
 
     # -- cursors
 
     async def mark(self, marks: Sequence[Mark]) -> None:
-        """Raise watermarks, never above the session's head, never down. Unknown sessions and non-members are passed over."""
+        """Raise watermarks, never above the session's head, never down.
+
+        Unknown sessions and non-members are passed over.
+        """
 
     async def cursors(self, session: str) -> list[Cursor]:
         """Watermarks of everybody who has any, by user."""
@@ -137,4 +171,7 @@ class Log(Protocol):
         """Make the user's tokens issued before `before` worthless, for good."""
 
     async def revocations(self, *, after: int, limit: int) -> list[Revocation]:
-        """Revocations with id > `after`, ascending. A node reads them all at start, then the new ones every few seconds."""
+        """Revocations with id > `after`, ascending.
+
+        A node reads them all at start, then the new ones every few seconds.
+        """

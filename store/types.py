@@ -1,6 +1,7 @@
 """The values that pass through the stores: plain, frozen, without behaviour.
 
-Times are milliseconds since the Unix epoch (`*_at`). JSON documents (`context`, `metadata`, `sentences`) travel as the
+Times are milliseconds since the Unix epoch (`*_at`). JSON documents (`context`, `metadata`, `sentences`)
+travel as the
 UTF-8 bytes they were received as, so that nobody parses and prints them again.
 """
 
@@ -19,10 +20,13 @@ EMPTY_OBJECT: Final = b"{}"
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of every value here: frozen, keyword-only, compared by content."""
+    """The base of every value here, compared by content. Each class says `frozen, kw_only` again.
+
+    Type checkers ask for it.
+    """
 
 
-class NewSession(Value):
+class NewSession(Value, frozen=True, kw_only=True):
     """What `Log.create` stores. `ttl_s` is None for a persistent session."""
 
     id: str
@@ -38,8 +42,11 @@ class NewSession(Value):
     voice: str | None = None
 
 
-class Session(Value):
-    """One row of `sessions`. `head` is the last seq (0: none), `version` grows with every change but messages."""
+class Session(Value, frozen=True, kw_only=True):
+    """One row of `sessions`. `head` is the last seq (0.
+
+    None), `version` grows with every change but messages.
+    """
 
     id: str
     tenant: str
@@ -63,15 +70,18 @@ class Session(Value):
     end_reason: EndReason | None = None
 
 
-class Access(Value):
+class Access(Value, frozen=True, kw_only=True):
     """A session as one of its members sees it."""
 
     session: Session
     role: Role
 
 
-class Listing(Value):
-    """One row of a user's session list. `unread` = head − the user's read marker; `preview` = start of the last message."""
+class Listing(Value, frozen=True, kw_only=True):
+    """One row of a user's session list. `unread` = head − the user's read marker.
+
+    `preview` = start of the last message.
+    """
 
     session: Session
     role: Role
@@ -81,7 +91,7 @@ class Listing(Value):
     preview: str
 
 
-class Change(Value):
+class Change(Value, frozen=True, kw_only=True):
     """A change of a session; what is None stays as it is."""
 
     title: str | None = None
@@ -90,7 +100,7 @@ class Change(Value):
     status: Status | None = None
 
 
-class Member(Value):
+class Member(Value, frozen=True, kw_only=True):
     """A user's right in a session."""
 
     user: str
@@ -98,7 +108,7 @@ class Member(Value):
     since: int
 
 
-class Message(Value):
+class Message(Value, frozen=True, kw_only=True):
     """One row of `messages`."""
 
     session: str
@@ -112,8 +122,11 @@ class Message(Value):
     created_at: int
 
 
-class Draft(Value):
-    """A message before it has a seq. `epoch` is the fencing number the sender holds, None where the session is not exclusive."""
+class Draft(Value, frozen=True, kw_only=True):
+    """A message before it has a seq.
+
+    `epoch` is the fencing number the sender holds, None where the session is not exclusive.
+    """
 
     session: str
     tenant: str
@@ -127,8 +140,11 @@ class Draft(Value):
     epoch: int | None = None
 
 
-class Appended(Value):
-    """The draft is committed as `seq`; `duplicate` when an equal one had been before, whose id and time these then are."""
+class Appended(Value, frozen=True, kw_only=True):
+    """The draft is committed as `seq`.
+
+    `duplicate` when an equal one had been before, whose id and time these then are.
+    """
 
     seq: int
     id: str
@@ -136,14 +152,17 @@ class Appended(Value):
     duplicate: bool = False
 
 
-class Refused(Value):
+class Refused(Value, frozen=True, kw_only=True):
     """The draft was not stored, and why."""
 
     code: Refusal
 
 
-class Mark(Value):
-    """Watermarks of one user in one session; the stores keep the larger of old and new. None leaves one alone."""
+class Mark(Value, frozen=True, kw_only=True):
+    """Watermarks of one user in one session; the stores keep the larger of old and new.
+
+    None leaves one alone.
+    """
 
     session: str
     user: str
@@ -151,7 +170,7 @@ class Mark(Value):
     read: int | None = None
 
 
-class Cursor(Value):
+class Cursor(Value, frozen=True, kw_only=True):
     """Stored watermarks of one user in one session."""
 
     user: str
@@ -159,7 +178,7 @@ class Cursor(Value):
     read: int
 
 
-class Event(Value):
+class Event(Value, frozen=True, kw_only=True):
     """One row of the outbox of session lifecycle events; `id` grows strictly in commit order."""
 
     id: int
@@ -171,7 +190,7 @@ class Event(Value):
     data: bytes = EMPTY_OBJECT
 
 
-class Revocation(Value):
+class Revocation(Value, frozen=True, kw_only=True):
     """Tokens of the user issued before `before` (epoch ms) are no longer good; `id` grows strictly."""
 
     id: int
@@ -180,7 +199,7 @@ class Revocation(Value):
     before: int
 
 
-class ConnectionEntry(Value):
+class ConnectionEntry(Value, frozen=True, kw_only=True):
     """One connection in the live indexes. `sessions` are those it is attached to."""
 
     id: str
@@ -193,7 +212,7 @@ class ConnectionEntry(Value):
     port: int = 0
 
 
-class NodeEntry(Value):
+class NodeEntry(Value, frozen=True, kw_only=True):
     """One node and its lease."""
 
     id: str
@@ -202,8 +221,11 @@ class NodeEntry(Value):
     connections: int = 0
 
 
-class SessionStats(Value):
-    """Traffic of one session, summed over connections: frames and bytes, as counted at the socket; RTT in ms."""
+class SessionStats(Value, frozen=True, kw_only=True):
+    """Traffic of one session, summed over connections: frames and bytes, as counted at the socket.
+
+    RTT in ms.
+    """
 
     frames_in: int = 0
     frames_out: int = 0
@@ -213,7 +235,7 @@ class SessionStats(Value):
     last_active: int = 0
 
 
-class LiveSession(Value):
+class LiveSession(Value, frozen=True, kw_only=True):
     """The live record of a session: soft state, asserted anew by the nodes that host it."""
 
     id: str

@@ -1,0 +1,112 @@
+"""The cache of a gateway that is alone: the least recently used entries of one process go when it is full."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+# Some hundred thousand short records, or a thousand full message pages.
+BYTES: Final = 32 * 1024 * 1024
+ENTRIES: Final = 100_000
+# What an entry costs beside its key and value, measured: tuple, float, int, two dict slots.
+OVERHEAD_BYTES: Final = 300
+
+
+class _Entry(NamedTuple):
+    value: bytes
+    expires: float
+
+
+class _Floor(NamedTuple):
+    """The oldest version that may be stored; `is_taken` when that very version was put already."""
+
+    version: int
+    is_taken: bool
+    expires: float
+
+
+class MemoryCache:
+    """Values, and beside them what is known of versions: a value that has to go leaves its version behind, so that no older one takes its place.
+
+    Versions are remembered for as long as what taught them was to live; above twice ENTRIES of them the least recently changed are forgotten.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        limit_bytes: int = BYTES,
+        limit_entries: int = ENTRIES,
+    ) -> None:
+        self._monotonic = monotonic
+        self._limit_bytes = limit_bytes
+        self._limit_entries = limit_entries
+        self._values: OrderedDict[str, _Entry] = OrderedDict()
+        self._floors: OrderedDict[str, _Floor] = OrderedDict()
+        self._bytes = 0
+
+    @property
+    def weight(self) -> int:
+        """What the entries weigh, in bytes."""
+        return self._bytes
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        self._values.clear()
+        self._floors.clear()
+        self._bytes = 0
+
+    async def get(self, key: str) -> bytes | None:
+        entry = self._values.get(key)
+        if entry is None:
+            return None
+        if entry.expires <= self._monotonic():
+            self._remove(key)
+            return None
+        self._values.move_to_end(key)
+        return entry.value
+
+    async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
+        floor = self._floor(key)
+        if floor is not None and (version < floor.version or (version == floor.version and floor.is_taken)):
+            return False
+        self._remove(key)
+        expires = self._monotonic() + ttl_ms / 1000
+        self._learn(key, _Floor(version, True, max(expires, floor.expires if floor else 0.0)))
+        if _weight(key, value) > self._limit_bytes:
+            return False
+        self._values[key] = _Entry(value, expires)
+        self._bytes += _weight(key, value)
+        while self._bytes > self._limit_bytes or len(self._values) > self._limit_entries:
+            self._remove(next(iter(self._values)))
+        return True
+
+    async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
+        floor = self._floor(key)
+        expires = self._monotonic() + ttl_ms / 1000
+        if floor is not None and floor.version >= version:
+            self._learn(key, floor._replace(expires=max(expires, floor.expires)))
+            return
+        self._remove(key)
+        self._learn(key, _Floor(version, False, expires))
+
+    def _floor(self, key: str) -> _Floor | None:
+        floor = self._floors.get(key)
+        return floor if floor is not None and floor.expires > self._monotonic() else None
+
+    def _learn(self, key: str, floor: _Floor) -> None:
+        self._floors[key] = floor
+        self._floors.move_to_end(key)
+        while len(self._floors) > 2 * self._limit_entries:
+            self._floors.popitem(last=False)
+
+    def _remove(self, key: str) -> None:
+        entry = self._values.pop(key, None)
+        if entry is not None:
+            self._bytes -= _weight(key, entry.value)
+
+
+def _weight(key: str, value: bytes) -> int:
+    return len(key) + len(value) + OVERHEAD_BYTES

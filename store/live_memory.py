@@ -1,0 +1,117 @@
+"""The live indexes of a gateway that is alone: in the memory of its process."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from store.expiring import Expiring
+from store.live import OnceKind
+from store.types import ConnectionEntry, LiveSession, NodeEntry
+
+# More than one process holds in sockets. Entries are soft state: above these bounds those that expire first are forgotten early.
+CONNECTIONS: Final = 200_000
+SESSIONS: Final = 200_000
+NODES: Final = 1_000
+ONCE: Final = 200_000
+
+_Key = tuple[str, str]
+
+
+class MemoryLive:
+    """Everything happens at once, in the calling task: what an interface calls atomic is so by itself."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._connections: Expiring[_Key, ConnectionEntry] = Expiring(monotonic, CONNECTIONS, self._gone)
+        self._users: dict[_Key, set[_Key]] = {}
+        self._attached: dict[_Key, set[_Key]] = {}
+        self._sessions: Expiring[_Key, LiveSession] = Expiring(monotonic, SESSIONS)
+        self._nodes: Expiring[str, NodeEntry] = Expiring(monotonic, NODES)
+        self._once: Expiring[tuple[OnceKind, str], bytes] = Expiring(monotonic, ONCE)
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def ping(self) -> None:
+        """Always there."""
+
+    # -- connections
+
+    async def admit(self, entry: ConnectionEntry, *, limit: int, lease_ms: int) -> bool:
+        others = self._living(self._users.get((entry.tenant, entry.user), ()))
+        if sum(other.id != entry.id for other in others) >= limit:
+            return False
+        self._put(entry, lease_ms)
+        return True
+
+    async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> None:
+        for entry in entries:
+            self._put(entry, lease_ms)
+
+    async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
+        for entry in entries:
+            key = (entry.tenant, entry.id)
+            if (known := self._connections.pop(key)) is not None:
+                self._gone(key, known)
+
+    async def connection(self, tenant: str, connection: str) -> ConnectionEntry | None:
+        return self._connections.get((tenant, connection))
+
+    async def connections_of_user(self, tenant: str, user: str) -> list[ConnectionEntry]:
+        return self._oldest_first(self._users.get((tenant, user), ()))
+
+    async def connections_of_session(self, tenant: str, session: str) -> list[ConnectionEntry]:
+        return self._oldest_first(self._attached.get((tenant, session), ()))
+
+    def _put(self, entry: ConnectionEntry, lease_ms: int) -> None:
+        key = (entry.tenant, entry.id)
+        known = self._connections.get(key)
+        if known is not None and (known.user, known.sessions) != (entry.user, entry.sessions):
+            self._gone(key, known)
+        self._users.setdefault((entry.tenant, entry.user), set()).add(key)
+        for session in entry.sessions:
+            self._attached.setdefault((entry.tenant, session), set()).add(key)
+        # Last: it may find that another entry is over, or has to go.
+        self._connections.put(key, entry, lease_ms)
+
+    def _gone(self, key: _Key, entry: ConnectionEntry) -> None:
+        """Take a connection out of the indexes."""
+        _discard(self._users, (entry.tenant, entry.user), key)
+        for session in entry.sessions:
+            _discard(self._attached, (entry.tenant, session), key)
+
+    def _living(self, keys: Iterable[_Key]) -> list[ConnectionEntry]:
+        return [entry for key in keys if (entry := self._connections.get(key)) is not None]
+
+    def _oldest_first(self, keys: Iterable[_Key]) -> list[ConnectionEntry]:
+        return sorted(self._living(keys), key=lambda entry: (entry.since, entry.id))
+
+    # -- sessions, nodes, what is taken once
+
+    async def put_session(self, record: LiveSession, *, lease_ms: int) -> None:
+        self._sessions.put((record.tenant, record.id), record, lease_ms)
+
+    async def session(self, tenant: str, session: str) -> LiveSession | None:
+        return self._sessions.get((tenant, session))
+
+    async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
+        self._nodes.put(node.id, node, lease_ms)
+
+    async def nodes(self) -> list[NodeEntry]:
+        return sorted(self._nodes, key=lambda node: node.id)
+
+    async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
+        self._once.put((kind, digest), value, ttl_ms)
+
+    async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
+        return self._once.pop((kind, digest))
+
+
+def _discard(index: dict[_Key, set[_Key]], name: _Key, key: _Key) -> None:
+    keys = index.get(name)
+    if keys is not None:
+        keys.discard(key)
+        if not keys:
+            del index[name]

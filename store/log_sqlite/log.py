@@ -1,0 +1,154 @@
+"""The front of the log in SQLite: which thread does what. The promise is that of store.log.Log."""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from store.log_sqlite import events, members, messages, sessions
+from store.log_sqlite.append import append
+from store.log_sqlite.connection import DATABASE, FolderLock, open_reader, open_writer, transaction
+from store.log_sqlite.schema import apply, known_migrations
+from store.log_sqlite.worker import Job, Worker
+from store.types import (
+    Access,
+    Appended,
+    Change,
+    Cursor,
+    Draft,
+    EndReason,
+    Event,
+    Listing,
+    Mark,
+    Member,
+    Message,
+    NewSession,
+    Refused,
+    Revocation,
+    Role,
+    Session,
+)
+
+T = TypeVar("T")
+
+# Two, so that one long list of sessions does not hold up everybody's history.
+READERS: Final = 2
+
+
+class SqliteLog:
+    """A log in one file of a data folder. One thread writes, two read; each has its own connection."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / DATABASE
+        self._lock = FolderLock(folder)
+        self._writer = Worker("log-writer", partial(open_writer, self._path))
+        self._readers = Worker("log-reader", partial(open_reader, self._path), READERS)
+
+    async def start(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            self._writer.start()
+            await self._writer.run(partial(apply, known=known_migrations()))
+            self._readers.start()
+            await self.ping()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        await self._readers.close()
+        await self._writer.close()
+        self._lock.release()
+
+    async def ping(self) -> None:
+        await self._readers.run(_ping)
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Appended | Refused]:
+        if not drafts:
+            return []
+        size = sum(len(draft.content) + len(draft.metadata) for draft in drafts)
+        return await self._write(lambda db: append(db, drafts), size)
+
+    async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
+        return await self._readers.run(lambda db: messages.read(db, session, after, limit))
+
+    async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
+        return await self._readers.run(lambda db: messages.read_before(db, session, before, limit))
+
+    async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
+        return await self._readers.run(lambda db: messages.heads(db, sessions))
+
+    async def create(self, new: NewSession, *, limit: int) -> Session:
+        return await self._write(lambda db: sessions.create(db, new, limit))
+
+    async def get(self, tenant: str, session: str) -> Session | None:
+        return await self._readers.run(lambda db: sessions.get(db, tenant, session))
+
+    async def access(self, tenant: str, session: str, user: str) -> Access | None:
+        return await self._readers.run(lambda db: sessions.access(db, tenant, session, user))
+
+    async def list_for(
+        self, tenant: str, user: str, *, before: tuple[int, str] | None, limit: int
+    ) -> list[Listing]:
+        return await self._readers.run(lambda db: sessions.list_for(db, tenant, user, before, limit))
+
+    async def update(
+        self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
+    ) -> Session:
+        return await self._write(
+            lambda db: sessions.update(db, tenant, session, change, now, expected_version)
+        )
+
+    async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
+        return await self._write(lambda db: sessions.end(db, tenant, session, reason, now))
+
+    async def take_over(self, tenant: str, session: str) -> int:
+        return await self._write(lambda db: sessions.take_over(db, tenant, session))
+
+    async def extend(self, expiries: Mapping[str, int]) -> None:
+        await self._write(lambda db: sessions.extend(db, expiries))
+
+    async def expire_due(self, *, now: int, limit: int) -> list[Session]:
+        return await self._write(lambda db: sessions.expire_due(db, now, limit))
+
+    async def members(self, session: str) -> list[Member]:
+        return await self._readers.run(lambda db: members.members(db, session))
+
+    async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
+        return await self._write(lambda db: members.put_member(db, tenant, session, user, role, now))
+
+    async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
+        return await self._write(lambda db: members.remove_member(db, tenant, session, user, now))
+
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        await self._write(lambda db: members.mark(db, marks))
+
+    async def cursors(self, session: str) -> list[Cursor]:
+        return await self._readers.run(lambda db: members.cursors(db, session))
+
+    async def events(self, *, after: int, limit: int) -> list[Event]:
+        return await self._readers.run(lambda db: events.events(db, after, limit))
+
+    async def revoke(self, tenant: str, user: str, *, before: int) -> Revocation:
+        return await self._write(lambda db: events.revoke(db, tenant, user, before))
+
+    async def revocations(self, *, after: int, limit: int) -> list[Revocation]:
+        return await self._readers.run(lambda db: events.revocations(db, after, limit))
+
+    async def _write(self, job: Job[T], size: int = 0) -> T:
+        return await self._writer.run(_in_transaction(job), size)
+
+
+def _in_transaction(job: Job[T]) -> Job[T]:
+    def run(db: sqlite3.Connection) -> T:
+        with transaction(db):
+            return job(db)
+
+    return run
+
+
+def _ping(db: sqlite3.Connection) -> None:
+    db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
