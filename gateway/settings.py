@@ -9,13 +9,23 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal, get_args, get_origin, get_type_hints
+from typing import Final, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway.ids import is_name
-from gateway.settings_table import CREDENTIALS, FROM_FILE, SECRET, IPNetwork, Settings, is_loopback, variable
+from gateway.settings_table import (
+    CREDENTIALS,
+    FROM_FILE,
+    SECRET,
+    Described,
+    IPNetwork,
+    Settings,
+    described,
+    is_loopback,
+    variable,
+)
 
 __all__ = [
     "Reading",
@@ -39,31 +49,12 @@ _MOST_FILE_BYTES: Final = 65_536
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,9})?")
-_HOST: Final = re.compile(
-    r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?"
-)
+_HOST: Final = re.compile(r"[A-Za-z]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _SERVICE_LINK: Final = re.compile(r"GATEWAY_(SERVICE_(HOST|PORT.*)|PORT_[0-9]+_(TCP|UDP).*)")
 _ORIGIN: Final = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
-class _Kind(msgspec.Struct, frozen=True):
-    """What a field may hold: its plain type and, of a number, the range."""
-
-    type: object
-    least: float | None
-    most: float | None
-
-
-def _kinds() -> dict[str, _Kind]:
-    """Read types and ranges off the table."""
-    kinds = {}
-    for name, annotated in get_type_hints(Settings, include_extras=True).items():
-        plain, meta = get_args(annotated)
-        kinds[name] = _Kind(plain, meta.ge, meta.le)
-    return kinds
-
-
-_KINDS: Final = _kinds()
+_TABLE: Final = described()
 
 
 class SettingsError(Exception):
@@ -103,8 +94,8 @@ def read(environ: Mapping[str, str] | None = None) -> Reading:
     environ = os.environ if environ is None else environ
     problems = _unknown(environ)
     values: dict[str, object] = {}
-    sources: dict[str, Source] = dict.fromkeys(_KINDS, "default")
-    for field in _KINDS:
+    sources: dict[str, Source] = dict.fromkeys(_TABLE, "default")
+    for field in _TABLE:
         try:
             given = _given(field, environ)
             if given is None:
@@ -143,7 +134,7 @@ def _shown(field: str, value: object) -> str:
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
     """Complain of every GATEWAY_* that is not ours: a misspelt setting is not silently passed over."""
-    known = {variable(field) for field in _KINDS} | {f"{variable(field)}_FILE" for field in FROM_FILE}
+    known = {variable(field) for field in _TABLE} | {f"{variable(field)}_FILE" for field in FROM_FILE}
     problems = []
     for name in sorted(environ):
         if not name.startswith("GATEWAY_") or name in known:
@@ -165,8 +156,10 @@ def _given(field: str, environ: Mapping[str, str]) -> tuple[str, Source] | None:
     if text is not None and path is not None:
         raise _Wrong(f" and {name}_FILE are both set: keep one of them.")
     source: Source = "environment"
-    if path is not None:
+    if path is not None and path.strip():
         text, source = _content(path), "file"
+    elif path is not None:
+        raise _Wrong("_FILE is empty: give it a value or remove it.")
     if text is None:
         return None
     if not text.strip():
@@ -197,30 +190,30 @@ def _parse(field: str, text: str) -> object:
     special = _SPECIAL.get(field)
     if special is not None:
         return special(text)
-    kind = _KINDS[field]
-    if kind.type is int:
-        return _integer(text, kind)
-    if kind.type is float:
+    row = _TABLE[field]
+    if row.type is int:
+        return _integer(text, row)
+    if row.type is float:
         if not _NUMBER.fullmatch(text):
-            raise _Wrong(f"={text[:40]!r} is not a number: give one from {kind.least} to {kind.most}.")
-        return _in_range(float(text), kind)
-    if get_origin(kind.type) is Literal and text not in get_args(kind.type):
-        raise _Wrong(f"={text[:40]!r} is unknown: choose one of {', '.join(get_args(kind.type))}.")
+            raise _Wrong(f"={text[:40]!r} is not a number: give one from {row.least} to {row.most}.")
+        return _in_range(float(text), row)
+    if get_origin(row.type) is Literal and text not in get_args(row.type):
+        raise _Wrong(f"={text[:40]!r} is unknown: choose one of {', '.join(get_args(row.type))}.")
     return text
 
 
-def _integer(text: str, kind: _Kind) -> int:
+def _integer(text: str, row: Described) -> int:
     if text.startswith("tcp://"):
         # What a pod sees as GATEWAY_PORT when a Service of its namespace is named "gateway".
         raise _Wrong(" is a Kubernetes service link: set enableServiceLinks: false in the pod.")
     if not _INTEGER.fullmatch(text):
-        raise _Wrong(f"={text[:40]!r} is not a whole number: give one from {kind.least} to {kind.most}.")
-    return int(_in_range(int(text), kind))
+        raise _Wrong(f"={text[:40]!r} is not a whole number: give one from {row.least} to {row.most}.")
+    return int(_in_range(int(text), row))
 
 
-def _in_range(number: float, kind: _Kind) -> float:
-    if kind.least is not None and kind.most is not None and not kind.least <= number <= kind.most:
-        raise _Wrong(f"={number} is out of range: give a value from {kind.least} to {kind.most}.")
+def _in_range(number: float, row: Described) -> float:
+    if row.least is not None and row.most is not None and not row.least <= number <= row.most:
+        raise _Wrong(f"={number} is out of range: give a value from {row.least} to {row.most}.")
     return number
 
 
@@ -229,9 +222,12 @@ def _listed(text: str) -> list[str]:
 
 
 def _host(text: str) -> str:
-    if not _HOST.fullmatch(text):
-        raise _Wrong(f"={text[:60]!r} is not a host: give an address or host name without scheme and port.")
-    return text.strip("[]")
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        if _HOST.fullmatch(text):
+            return text
+    raise _Wrong(f"={text[:60]!r} is not a host: give an address or host name without scheme and port.")
 
 
 def _networks(text: str) -> tuple[IPNetwork, ...]:
@@ -263,7 +259,7 @@ def _secret(text: str) -> str:
 
 
 def _pem(text: str) -> str:
-    text = text.replace("\\n", "\n")  # as written in a one-line environment file
+    text = text.replace("\\n", "\n").strip()  # as written in a one-line environment file
     if "PRIVATE KEY-----" in text:
         raise _Wrong(" is a private key: give its public half, `openssl pkey -in key.pem -pubout`.")
     if not re.fullmatch(r"-----BEGIN PUBLIC KEY-----\s.*\s-----END PUBLIC KEY-----", text, re.DOTALL):

@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -192,3 +192,44 @@ def is_loopback(host: str) -> bool:
 def variable(field: str) -> str:
     """Name the environment variable of a field."""
     return f"GATEWAY_{field.upper()}"
+
+
+class Described(msgspec.Struct, frozen=True):
+    """One row of the table, for those who read, list or document it."""
+
+    field: str
+    group: Group
+    type: object
+    default: str | None
+    least: float | None
+    most: float | None
+    meaning: str
+
+    @property
+    def name(self) -> str:
+        """The environment variable."""
+        return variable(self.field)
+
+    @property
+    def range(self) -> str:
+        """What a number may be."""
+        return "" if self.least is None else f"{self.least} – {self.most}"
+
+
+def described() -> dict[str, Described]:
+    """Read the table itself, by field, in its order."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    rows = {}
+    for name, annotated in get_type_hints(Settings, include_extras=True).items():
+        plain, meta = get_args(annotated)
+        default = defaults[name]
+        rows[name] = Described(
+            field=name,
+            group=meta.extra["group"],
+            type=plain,
+            default=None if default in (None, (), msgspec.NODEFAULT) else str(default),
+            least=meta.ge,
+            most=meta.le,
+            meaning=meta.description,
+        )
+    return rows
