@@ -70,6 +70,9 @@ class Repeats:
         self._monotonic = monotonic
         self._seen: OrderedDict[tuple[str, int, str], _Seen] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def admit(self, record: logging.LogRecord) -> bool:
         """Whether to write this record; the first after a silence tells how many were left out."""
         message: object = record.msg

@@ -26,8 +26,8 @@ from gateway.protocol.close import CloseCode
 
 ResumeOutcome = Literal["none", "resumed", "stale"]
 
-# RFC 6455 7.4.1: 1005 and 1006 stand for a close frame without a code, and for none. A peer may close with any
-# number; those that mean nothing to us share one label.
+# RFC 6455 7.4.1: 1005 and 1006 stand for a close frame without a code, and for none. A peer may close with
+# any number; those that mean nothing to us share one label.
 CLOSE_CODES: Final = frozenset({*map(int, CloseCode), 1005, 1006})
 
 SESSION_STATES: Final = ("connecting", "active", "idle", "disconnecting", "closed")

@@ -1,0 +1,90 @@
+"""The numbers: counted right, printed in a form that Prometheus reads, and documented one by one."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import ErrorCode
+from gateway.protocol.close import CloseCode
+from gateway.telemetry.metrics import SESSION_STATES, Metrics, Readings
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Every sample as `name{label="value"}`, read by Prometheus' own parser."""
+    body, content_type = metrics.render()
+    assert content_type.startswith("text/plain")
+    return {
+        sample.name + "".join(f'{{{name}="{value}"}}' for name, value in sample.labels.items()): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def test_what_happens_is_counted() -> None:
+    metrics = Metrics()
+    metrics.error("rate_limited")
+    metrics.error("rate_limited")
+    metrics.closed(4002)
+    metrics.resume("resumed")
+    metrics.committed(3, 0.004)
+    metrics.committed(200, 0.03)
+    seen = samples(metrics)
+    assert seen['gateway_errors_total{code="rate_limited"}'] == 2
+    assert seen['gateway_closes_total{code="4002"}'] == 1
+    assert seen['gateway_resumes_total{outcome="resumed"}'] == 1
+    assert seen["store_messages_committed_total"] == 203
+    assert seen["store_commit_batch_size_count"] == 2
+    assert seen['store_commit_batch_size_bucket{le="4.0"}'] == 1
+    assert seen['store_commit_seconds_bucket{le="0.005"}'] == 1
+
+
+def test_numbers_that_others_keep_are_read_when_asked_for() -> None:
+    metrics = Metrics()
+    assert samples(metrics)["gateway_connections"] == 0
+    now = Readings(connections=7, frames_in=10, frames_out=1000, lag_entries=2, sessions={"active": 3})
+    metrics.follow(lambda: now)
+    seen = samples(metrics)
+    assert seen["gateway_connections"] == 7
+    assert seen['gateway_frames_total{direction="in"}'] == 10
+    assert seen['gateway_frames_total{direction="out"}'] == 1000
+    assert seen["gateway_lag_mode_total"] == 2
+    assert {state: seen[f'gateway_sessions{{state="{state}"}}'] for state in SESSION_STATES} == {
+        "connecting": 0,
+        "active": 3,
+        "idle": 0,
+        "disconnecting": 0,
+        "closed": 0,
+    }
+
+
+def test_a_peer_cannot_make_labels() -> None:
+    metrics = Metrics()
+    for code in range(1000, 5000):
+        metrics.closed(code)
+    labels = {name for name in samples(metrics) if name.startswith("gateway_closes_total")}
+    assert len(labels) == len(CloseCode) + 3  # 1005, 1006, other
+    assert len(get_args(ErrorCode)) < 20
+
+
+def test_two_gateways_in_one_process_count_apart() -> None:
+    first, second = Metrics(), Metrics()
+    first.closed(1000)
+    assert 'gateway_closes_total{code="1000"}' not in samples(second)
+
+
+def test_the_document_describes_every_metric_and_no_other() -> None:
+    documented = re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    families = text_string_to_metric_families(Metrics().render()[0].decode())
+    exposed = {
+        (family.name + ("_total" if family.type == "counter" else ""), family.type) for family in families
+    }
+    assert set(documented) == exposed
+    assert len(documented) == len(set(documented))
+
+
+def test_names_say_whose_they_are() -> None:
+    assert all(name.startswith(("gateway_", "store_")) for name in samples(Metrics()))
