@@ -15,7 +15,6 @@ from gateway.edge.handler import EdgeLimits, Handler, Rejection, UpgradeRequest
 from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
 from gateway.protocol.limits import Limits
 from gateway.runtime.node import Credentials, Node, NodeSettings
-from gateway.runtime.sessions import SessionLimits
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from store.open import open_stores
@@ -65,6 +64,7 @@ class Gateway:
         """Close what is left, sockets before stores."""
         await self.edge.stop()
         await self.node.stop()
+        await self.tokens.close()
 
     def _accept(self, upgrade: UpgradeRequest) -> Handler | Rejection:
         return self.node.accept(upgrade.bearer, upgrade.ip, upgrade.port)
@@ -110,11 +110,11 @@ def node_settings(settings: Settings) -> NodeSettings:
         resume_window_s=settings.resume_window_s,
         sweep_s=settings.sweep_s,
         drain_s=settings.drain_s,
+        session_ttl_s=settings.session_ttl_s,
         hello_timeout_s=settings.hello_timeout_s,
         connection_lifetime_s=settings.max_connection_lifetime_s,
         connections_per_user=settings.max_connections_per_user,
-        attachments=settings.max_attachments,
-        sessions=SessionLimits(ttl_s=settings.session_ttl_s, per_user=settings.max_sessions_per_user),
+        sessions_per_user=settings.max_sessions_per_user,
     )
 
 

@@ -20,7 +20,8 @@ class _Channel:
 class Channels:
     """Subscribes with the first need, unsubscribes after the last; never the two at once for one channel.
 
-    A bus that cannot be reached costs liveness only (heads are compared): `acquire` then returns all the same, and
+    A bus that cannot be reached costs liveness only (heads are compared): `acquire` then returns all the
+    same, and
     `renew` tries again.
     """
 
@@ -38,6 +39,10 @@ class Channels:
         except BaseException:
             self.release(name)
             raise
+
+    def retain(self, name: str) -> None:
+        """Count one more need of a channel that somebody holds already."""
+        self._channels[name].count += 1
 
     def release(self, name: str) -> None:
         """Count one need less."""

@@ -8,7 +8,10 @@ from store.types import EndReason, Role
 
 
 class MessageHint(msgspec.Struct, frozen=True, tag=1, array_like=True):
-    """Message `seq` of the channel's session is committed; `frame` is what its readers get, ready-made at the origin."""
+    """Message `seq` of the channel's session is committed.
+
+    `frame` is what its readers get, ready-made at the origin.
+    """
 
     seq: int
     frame: bytes
@@ -22,14 +25,20 @@ class SignalHint(msgspec.Struct, frozen=True, tag=2, array_like=True):
 
 
 class NoticeHint(msgspec.Struct, frozen=True, tag=3, array_like=True):
-    """A frame that is not droppable, for everybody on the channel but one connection (empty: for everybody)."""
+    """A frame that is not droppable, for everybody on the channel but one connection (empty.
+
+    For everybody).
+    """
 
     frame: bytes
     but: str = ""
 
 
 class EndedHint(msgspec.Struct, frozen=True, tag=4, array_like=True):
-    """The session has ended with `head` as its last seq; attachments get everything up to there, then `frame`."""
+    """The session has ended with `head` as its last seq.
+
+    Attachments get everything up to there, then `frame`.
+    """
 
     frame: bytes
     head: int
@@ -60,7 +69,7 @@ class RevokedHint(msgspec.Struct, frozen=True, tag=7, array_like=True):
 Hint = MessageHint | SignalHint | NoticeHint | EndedHint | SupersededHint | MemberHint | RevokedHint
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Hint)
+_decoder: Final[msgspec.msgpack.Decoder[Hint]] = msgspec.msgpack.Decoder(Hint)
 
 
 def encode(hint: Hint) -> bytes:
@@ -79,5 +88,8 @@ def session_channel(session: str) -> str:
 
 
 def user_channel(tenant: str, user: str) -> str:
-    """The channel of what concerns one user, wherever they are connected. Names hold no slash, so two pairs never meet."""
+    """The channel of what concerns one user, wherever they are connected.
+
+    Names hold no slash, so two pairs never meet.
+    """
     return f"u:{tenant}/{user}"

@@ -23,7 +23,8 @@ PATIENCE_S: Final = 0.02
 # Larger holes are not filled for the room: its readers fetch them each at its own pace, in pages.
 FILL_LIMIT: Final = 256
 HEADS_BATCH: Final = 500
-# Rooms without attachments are kept for the resume window, so that a resume finds its tail. Above this many the oldest go at once.
+# Rooms without attachments are kept for the resume window, so that a resume finds its tail. Above this
+# many the oldest go at once.
 EMPTY_ROOMS: Final = 1_000
 
 _logger = structlog.get_logger("gateway.fanout")
@@ -42,6 +43,24 @@ class Listener(Protocol):
         """Tokens issued before this moment (epoch ms) are no longer good."""
 
 
+class _Opening:
+    """What was heard of a session while its room was being opened."""
+
+    __slots__ = ("has_ended", "known", "openers")
+
+    def __init__(self) -> None:
+        self.openers = 0
+        self.known = 0
+        self.has_ended = False
+
+    def note(self, hint: hints.Hint) -> None:
+        """Keep what the reading of the session may be too old to show."""
+        if isinstance(hint, hints.MessageHint):
+            self.known = max(self.known, hint.seq)
+        elif isinstance(hint, hints.EndedHint):
+            self.has_ended = True
+
+
 class Hub:
     """Session → room → attachments, and user → connections, of one node."""
 
@@ -53,16 +72,17 @@ class Hub:
         self.rooms: dict[str, Room] = {}
         self._empty: dict[str, Room] = {}  # in the order in which they emptied
         self._users: dict[str, dict[str, Listener]] = {}
-        # Sessions whose room is being opened, with the highest seq heard meanwhile.
-        self._opening: dict[str, int] = {}
-        self._openers: dict[str, int] = {}
+        self._opening: dict[str, _Opening] = {}
         self._impatient: set[str] = set()
         self._filling: set[str] = set()
 
     # -- what the bus brings
 
     def receive(self, channel: str, payload: bytes) -> None:
-        """Take one payload from the bus. Never raises: a payload of a version we do not know is passed over."""
+        """Take one payload from the bus. Never raises.
+
+        A payload of a version we do not know is passed over.
+        """
         try:
             hint = hints.decode(payload)
         except ValueError:
@@ -73,8 +93,8 @@ class Hub:
             self._to_user(channel, hint)
         elif (room := self.rooms.get(name)) is not None:
             self._to_room(room, hint)
-        elif isinstance(hint, hints.MessageHint) and name in self._opening:
-            self._opening[name] = max(self._opening[name], hint.seq)
+        elif (opening := self._opening.get(name)) is not None:
+            opening.note(hint)
 
     def _to_room(self, room: Room, hint: hints.Hint) -> None:
         match hint:
@@ -126,39 +146,43 @@ class Hub:
 
     # -- rooms
 
-    async def open(self, session: str, look: Callable[[], Coroutine[Any, Any, Access]]) -> tuple[Room, Access]:
-        """Host a session: subscribe, then read it with `look` (in this order, so that no message falls between), then open the room.
+    async def open(
+        self, session: str, look: Callable[[], Coroutine[Any, Any, Access]]
+    ) -> tuple[Room, Access]:
+        """Host a session: subscribe, then read it with `look` (in this order, so that no message falls
+        between), then open the room.
 
         The room may be there already; it is kept open only by the attachments made before the next await.
         """
         channel = hints.session_channel(session)
         await self._channels.acquire(channel)
-        self._opening.setdefault(session, 0)
-        self._openers[session] = self._openers.get(session, 0) + 1
+        opening = self._opening.setdefault(session, _Opening())
+        opening.openers += 1
         try:
             access = await look()
+            if opening.has_ended:
+                access = await look()
             room = self.rooms.get(session)
             if room is None:
-                room = await self._make(access.session)
+                room = self._make(access.session, opening)
             return room, access
         finally:
-            self._openers[session] -= 1
-            if not self._openers[session]:
-                del self._openers[session], self._opening[session]
+            opening.openers -= 1
+            if not opening.openers:
+                del self._opening[session]
             self._channels.release(channel)
 
-    async def _make(self, session: Session) -> Room:
-        await self._channels.acquire(hints.session_channel(session.id))  # the room's own need; there is one already: no wait
-        if (room := self.rooms.get(session.id)) is not None:
-            self._channels.release(hints.session_channel(session.id))
-            return room
+    def _make(self, session: Session, opening: "_Opening") -> Room:
+        self._channels.retain(hints.session_channel(session.id))
         room = self.rooms[session.id] = Room(session, self._replayer.pump)
         self._park(room)
-        if room.relay.heard(self._opening.get(session.id, 0)):
+        if room.relay.heard(opening.known):
             self._mend_soon(room)
         return room
 
-    def attach(self, room: Room, reader: Reader, cursor: int, access: Access, epoch: int | None) -> Attachment:
+    def attach(
+        self, room: Room, reader: Reader, cursor: int, access: Access, epoch: int | None
+    ) -> Attachment:
         """Make an attachment that reads on from `cursor`; `catch_up` starts it."""
         attachment = Attachment(room, reader, Replay(cursor, room.relay.head), access.role, epoch)
         room.attachments[reader.id] = attachment
@@ -189,7 +213,11 @@ class Hub:
 
     def close_empty(self, before: float) -> list[Room]:
         """Close the rooms that have been empty since before this moment; return them."""
-        stale = [room for room in self._empty.values() if room.empty_since is not None and room.empty_since < before]
+        stale = [
+            room
+            for room in self._empty.values()
+            if room.empty_since is not None and room.empty_since < before
+        ]
         for room in stale:
             if not room.is_ended:
                 room.step("window_over")

@@ -1,12 +1,17 @@
-"""What fan-out and runtime may do with a socket. The edge implements it; nothing below the edge knows more of a socket."""
+"""What fan-out and runtime may do with a socket. The edge implements it.
+
+Nothing below the edge knows more of a socket.
+"""
 
 from typing import Protocol
 
 
 class Outlet(Protocol):
-    """The way out of one connection. All frames are complete WebSocket frames, shared between sockets and never changed.
+    """The way out of one connection. All frames are complete WebSocket frames, shared between sockets and
+    never changed.
 
-    Everything put in one turn of the event loop leaves in one write. Nothing here waits; after `close` everything put is dropped silently.
+    Everything put in one turn of the event loop leaves in one write. Nothing here waits; after `close`
+    everything put is dropped silently.
     """
 
     @property
@@ -14,13 +19,25 @@ class Outlet(Protocol):
         """The peer reads too slowly: messages are refused until the handler's `on_drained` is called."""
 
     def put(self, frame: bytes) -> None:
-        """Send a reply or control frame. Never refused: their number is bounded because a lagging peer is not read from."""
+        """Send a reply or control frame. Never refused.
+
+        Their number is bounded because a lagging peer is not read from.
+        """
 
     def put_message(self, frame: bytes) -> bool:
-        """Send a frame that can be had again from the log. False: refused, the peer is lagging; come back after `on_drained`."""
+        """Send a frame that can be had again from the log. False: refused, the peer is lagging.
+
+        Come back after `on_drained`.
+        """
 
     def put_ephemeral(self, frame: bytes) -> bool:
-        """Send a frame that nobody misses. False: dropped and counted, as soon as anything is waiting for the peer."""
+        """Send a frame that nobody misses. False.
+
+        Dropped and counted, as soon as anything is waiting for the peer.
+        """
 
     def close(self, code: int, reason: str = "") -> None:
-        """Send what is waiting, then a close frame, and end the connection in bounded time. Idempotent: the first code stands."""
+        """Send what is waiting, then a close frame, and end the connection in bounded time. Idempotent.
+
+        The first code stands.
+        """

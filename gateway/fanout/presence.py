@@ -1,4 +1,7 @@
-"""Who is in a session: a user joins with the first and leaves with the last of their connections, wherever those live."""
+"""Who is in a session.
+
+A user joins with the first and leaves with the last of their connections, wherever those live.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -26,7 +29,10 @@ class PresentUser(msgspec.Struct, frozen=True):
 
 
 class Presence:
-    """Announces joins and leaves from the live index. The index being away costs announcements, nothing else."""
+    """Announces joins and leaves from the live index.
+
+    The index being away costs announcements, nothing else.
+    """
 
     def __init__(self, live: Live, publisher: Publisher, monotonic: Callable[[], float]) -> None:
         self._live = live
@@ -58,7 +64,10 @@ class Presence:
             self._publisher.signal(session, frame, but=entry.id)
 
     def left(self, tenant: str, session: str, user: str) -> None:
-        """Note that a connection of the user has gone; the leave is announced after the grace, if it was the last."""
+        """Note that a connection of the user has gone.
+
+        The leave is announced after the grace, if it was the last.
+        """
         self._leaving.setdefault((tenant, session, user), self._monotonic() + GRACE_S)
 
     async def announce_leaves(self) -> None:

@@ -2,7 +2,7 @@
 
 from gateway.fanout import hints
 from store.bus import Bus
-from store.types import Role, Session
+from store.types import EndReason, Role, Session
 
 
 class Publisher:
@@ -12,7 +12,10 @@ class Publisher:
         self._bus = bus
 
     def message(self, session: str, seq: int, frame: bytes) -> None:
-        """A message is committed. Publish only after COMMIT: a node that hears the hint must find the message."""
+        """A message is committed. Publish only after COMMIT.
+
+        A node that hears the hint must find the message.
+        """
         self._bus.offer(hints.session_channel(session), hints.encode(hints.MessageHint(seq, frame)))
 
     def signal(self, session: str, frame: bytes, but: str = "") -> None:
@@ -23,10 +26,9 @@ class Publisher:
         """Something that is not droppable, for all attachments but one connection's."""
         self._bus.offer(hints.session_channel(session), hints.encode(hints.NoticeHint(frame, but)))
 
-    def ended(self, session: Session, frame: bytes) -> None:
+    def ended(self, session: Session, reason: EndReason, frame: bytes) -> None:
         """The session has ended; its row says how and with which head."""
-        assert session.end_reason is not None
-        hint = hints.EndedHint(frame, session.head, session.end_reason)
+        hint = hints.EndedHint(frame, session.head, reason)
         self._bus.offer(hints.session_channel(session.id), hints.encode(hint))
 
     def superseded(self, session: str, frame: bytes, epoch: int) -> None:

@@ -1,4 +1,7 @@
-"""Puts the messages of one session back into order. Pure: hints go in, an unbroken run of frames comes out."""
+"""Puts the messages of one session back into order. Pure.
+
+Hints go in, an unbroken run of frames comes out.
+"""
 
 from collections import deque
 from itertools import islice
@@ -16,7 +19,8 @@ PENDING_BYTES: Final = 1024 * 1024
 class Relay:
     """The head of one session as this node knows it, its last frames, and what waits for a hole to be filled.
 
-    `head` is the last seq that came in order; the tail holds the frames of an unbroken run of seqs that ends at `head`.
+    `head` is the last seq that came in order; the tail holds the frames of an unbroken run of seqs that
+    ends at `head`.
     """
 
     __slots__ = ("_pending", "_pending_bytes", "_tail", "_tail_bytes", "head", "known")
@@ -58,7 +62,10 @@ class Relay:
         return self.has_hole
 
     def jump(self) -> int:
-        """Give up the hole: go to the highest seq known and forget the tail. The readers go to the log each by itself."""
+        """Give up the hole: go to the highest seq known and forget the tail.
+
+        The readers go to the log each by itself.
+        """
         self.head = self.known
         self._tail.clear()
         self._pending.clear()

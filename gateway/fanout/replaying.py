@@ -1,4 +1,7 @@
-"""Brings an attachment what it lacks: from the room's tail, else page by page from the log, at its reader's pace."""
+"""Brings an attachment what it lacks.
+
+From the room's tail, else page by page from the log, at its reader's pace.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -11,7 +14,8 @@ from gateway.protocol import replies
 from store.errors import Unavailable
 from store.log import Log
 
-# Pages grow and shrink with the size of the messages, so that a page is neither a crowd of round trips nor megabytes.
+# Pages grow and shrink with the size of the messages, so that a page is neither a crowd of round trips nor
+# megabytes.
 FIRST_PAGE: Final = 32
 LARGEST_PAGE: Final = 200
 PAGE_BYTES: Final = 128 * 1024
@@ -24,7 +28,10 @@ _logger = structlog.get_logger("gateway.fanout")
 
 
 class Replayer:
-    """Drives `Replay`s. At most one replay is at work for an attachment; it ends when the attachment is live, lags or is gone."""
+    """Drives `Replay`s. At most one replay is at work for an attachment.
+
+    It ends when the attachment is live, lags or is gone.
+    """
 
     def __init__(self, log: Log, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self._log = log
@@ -32,7 +39,10 @@ class Replayer:
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     def pump(self, attachment: Attachment) -> None:
-        """Go on with an attachment; returns at once. Does nothing while its reader lags: `on_drained` brings it back here."""
+        """Go on with an attachment; returns at once. Does nothing while its reader lags.
+
+        `on_drained` brings it back here.
+        """
         if attachment.is_pumped or attachment.outlet.lagging:
             return
         attachment.is_pumped = True

@@ -1,4 +1,5 @@
-"""A room: one session as one node hosts it, with its attachments. Everything here happens inside one loop turn.
+"""A room: one session as one node hosts it, with its attachments. Everything here happens inside one loop
+turn.
 
 What has to be awaited (pages of the log, subscriptions) is the hub's.
 """
@@ -32,7 +33,17 @@ class Reader(Protocol):
 class Attachment:
     """A connection reading a session, with its cursor (in `replay`)."""
 
-    __slots__ = ("epoch", "farewell", "is_announced", "is_pumped", "outlet", "reader", "replay", "role", "room")
+    __slots__ = (
+        "epoch",
+        "farewell",
+        "is_announced",
+        "is_pumped",
+        "outlet",
+        "reader",
+        "replay",
+        "role",
+        "room",
+    )
 
     def __init__(self, room: "Room", reader: Reader, replay: Replay, role: Role, epoch: int | None) -> None:
         self.room = room
@@ -51,7 +62,8 @@ class Room:
 
     __slots__ = (
         "attachments", "bytes_in", "bytes_out", "empty_since", "expires_at", "frames_in", "frames_out", "id",
-        "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay", "rtt_ms", "state", "tenant", "ttl_s",
+        "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay", "rtt_ms", "state",
+        "tenant", "ttl_s",
     )  # fmt: skip
 
     def __init__(self, session: Session, pump: Callable[[Attachment], None]) -> None:

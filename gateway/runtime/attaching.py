@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 
 async def attach(connection: "Connection", session: str, since: int | None, request_id: str | None) -> None:
-    """Attach and answer `attached`; history after `since` follows, then what happens. Again: the cursor is set anew."""
+    """Attach and answer `attached`; history after `since` follows, then what happens. Again.
+
+    The cursor is set anew.
+    """
     node = connection.node
-    identity = connection.identity
-    assert identity is not None
-    if session not in connection.attachments and len(connection.attachments) >= node.settings.attachments:
-        raise errors.LimitReached(f"{node.settings.attachments} attachments are allowed: detach one first")
+    identity = connection.caller
+    if session not in connection.attachments and len(connection.attachments) >= node.limits.attachments:
+        raise errors.LimitReached(f"{node.limits.attachments} attachments are allowed: detach one first")
 
     async def look() -> Access:
         # Subscribed by now: whatever is committed after this read is heard of.
@@ -36,7 +38,12 @@ async def attach(connection: "Connection", session: str, since: int | None, requ
 
 
 def _admit(
-    connection: "Connection", room: "Room", access: Access, since: int | None, epoch: int | None, request_id: str | None
+    connection: "Connection",
+    room: "Room",
+    access: Access,
+    since: int | None,
+    epoch: int | None,
+    request_id: str | None,
 ) -> None:
     """Put the connection into the room, in one loop turn with the room's opening."""
     node = connection.node

@@ -14,13 +14,15 @@ from store.errors import Unavailable
 from store.log import Log
 from store.types import Appended, Draft, Message, Refused
 
-# The log takes up to 512 drafts at once; 4 MiB keep one group of large messages from holding up everybody for long.
+# The log takes up to 512 drafts at once; 4 MiB keep one group of large messages from holding up everybody
+# for long.
 GROUP_DRAFTS: Final = 512
 GROUP_BYTES: Final = 4 * 1024 * 1024
 # What may wait for the log: at 20 k commits a second, half a second. Above it senders are told to come back.
 WAITING_DRAFTS: Final = 10_000
 WAITING_BYTES: Final = 64 * 1024 * 1024
-# A commit whose outcome is unknown is asked for again by its ids; only when that fails too is the sender told to send again.
+# A commit whose outcome is unknown is asked for again by its ids; only when that fails too is the sender
+# told to send again.
 ATTEMPTS: Final = 3
 RETRY_S: Final = 0.2
 
@@ -39,8 +41,10 @@ class Observer(Protocol):
 class Committer:
     """Takes what is waiting, commits it, answers, and takes what has gathered meanwhile: no timer.
 
-    An idle system commits a message at once; a loaded one commits in large groups. Drafts of one session are committed in
-    the order offered. `on_done` is called in the event loop, after COMMIT and after the hint is published, with None when the log is away:
+    An idle system commits a message at once; a loaded one commits in large groups. Drafts of one session
+    are committed in
+    the order offered. `on_done` is called in the event loop, after COMMIT and after the hint is published,
+    with None when the log is away:
     the message may or may not be stored then, and a repeated send will tell.
     """
 
@@ -60,7 +64,10 @@ class Committer:
         return len(self._waiting)
 
     def offer(self, draft: Draft, on_done: Callable[[Outcome], None]) -> bool:
-        """Queue a draft; False where the queue is full or the committer stops, and `on_done` will not be called."""
+        """Queue a draft.
+
+        False where the queue is full or the committer stops, and `on_done` will not be called.
+        """
         size = len(draft.content) + len(draft.metadata)
         if (
             self._is_stopping
@@ -103,11 +110,10 @@ class Committer:
         begun = self._clock.monotonic()
         outcomes = await self._append([draft for draft, _ in group])
         for (draft, on_done), outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Appended):
-                if outcome.id == draft.id:
-                    # Ours, even if a second attempt had to find it: not yet published by anybody.
-                    outcome = Appended(seq=outcome.seq, id=outcome.id, created_at=outcome.created_at)
-                    self._publish(draft, outcome)
+            if isinstance(outcome, Appended) and outcome.id == draft.id:
+                # Ours, even if a second attempt had to find it: not yet published by anybody.
+                outcome = Appended(seq=outcome.seq, id=outcome.id, created_at=outcome.created_at)
+                self._publish(draft, outcome)
             try:
                 on_done(outcome)
             except Exception:
@@ -120,7 +126,9 @@ class Committer:
             try:
                 return list(await self._log.append(drafts))
             except Unavailable as error:
-                _logger.warning("commit_unavailable", attempt=attempt + 1, drafts=len(drafts), error=str(error))
+                _logger.warning(
+                    "commit_unavailable", attempt=attempt + 1, drafts=len(drafts), error=str(error)
+                )
             if attempt + 1 < ATTEMPTS:
                 await asyncio.sleep(RETRY_S * (attempt + 1))
         return [None] * len(drafts)

@@ -1,4 +1,7 @@
-"""One connection: what its peer sends is answered at once where nothing has to be awaited, and else by one worker at a time."""
+"""One connection.
+
+What its peer sends is answered at once where nothing has to be awaited, and else by one worker at a time.
+"""
 
 import asyncio
 import math
@@ -21,7 +24,8 @@ from store.types import ConnectionEntry
 if TYPE_CHECKING:
     from gateway.runtime.node import Node
 
-# Requests that wait while an earlier one of the same connection is awaited. A client that wants more waits for its answers.
+# Requests that wait while an earlier one of the same connection is awaited. A client that wants more waits
+# for its answers.
 BACKLOG_FRAMES: Final = 64
 BACKLOG_BYTES: Final = 512 * 1024
 # PROTOCOL: a client hears of the expiry a minute ahead, and may be late by 25 s.
@@ -34,16 +38,21 @@ _logger = structlog.get_logger("gateway.runtime")
 class Connection:
     """Behind one socket. Implements the edge's Handler, fan-out's Reader and the hub's Listener.
 
-    Requests of one connection take effect in the order sent: while one is awaited, the following ones wait in `_backlog`.
+    Requests of one connection take effect in the order sent: while one is awaited, the following ones wait
+    in `_backlog`.
     """
 
     __slots__ = (
-        "__weakref__", "_backlog", "_backlog_bytes", "_close_at", "_has_expiry_notice", "_hello_by", "_is_busy", "_migrate_at",
-        "_notice_at", "attachments", "bearer", "id", "identity", "ip", "is_closed", "is_handed_over", "node", "outlet",
+        "__weakref__", "_backlog", "_backlog_bytes", "_close_at", "_has_expiry_notice", "_hello_by",
+        "_is_busy", "_migrate_at",
+        "_notice_at", "attachments", "bearer", "id", "identity", "ip", "is_closed", "is_handed_over",
+        "node", "outlet",
         "peer", "port", "resume_token", "rtt_ms", "seen", "since", "user",
     )  # fmt: skip
 
-    def __init__(self, node: "Node", connection_id: str, bearer: str | None, address: tuple[str, int]) -> None:
+    def __init__(
+        self, node: "Node", connection_id: str, bearer: str | None, address: tuple[str, int]
+    ) -> None:
         self.node = node
         self.id = connection_id
         self.bearer = bearer
@@ -109,7 +118,9 @@ class Connection:
         if now >= self._close_at:
             code = CloseCode.TOKEN_EXPIRED if self._has_expiry_notice else CloseCode.NODE_LEAVING
             self._close_at = math.inf
-            self.hang(code, "the token has expired" if self._has_expiry_notice else "this connection was to move")
+            self.hang(
+                code, "the token has expired" if self._has_expiry_notice else "this connection was to move"
+            )
         if now >= self._notice_at:
             self._notice_at = math.inf
             self._has_expiry_notice = True
@@ -136,12 +147,18 @@ class Connection:
     # -- what the rest of the runtime does with a connection
 
     @property
+    def caller(self) -> Identity:
+        """Who is at the other end; known since the welcome, and asked for only after it."""
+        if self.identity is None:
+            raise RuntimeError("nobody has been recognised yet")
+        return self.identity
+
+    @property
     def entry(self) -> ConnectionEntry:
         """What the live indexes hold of this connection."""
-        assert self.identity is not None
         return ConnectionEntry(
             id=self.id,
-            tenant=self.identity.tenant,
+            tenant=self.caller.tenant,
             user=self.user,
             node=self.node.id,
             since=self.since,
@@ -169,10 +186,9 @@ class Connection:
         self._close_at = expires + EXPIRY_GRACE_S
 
     def _expires_in_ms(self) -> int:
-        assert self.identity is not None
-        return self.identity.expires_at - self.node.clock.now_ms()
+        return self.caller.expires_at - self.node.clock.now_ms()
 
-    def migrate(self, reason: str, now: float, slot_ms: int = 0) -> None:
+    def migrate(self, reason: replies.MigrateReason, now: float, slot_ms: int = 0) -> None:
         """Ask the client to move; at the deadline the connection is closed, and its client resumes."""
         deadline_s = self.node.settings.drain_s
         self._migrate_at = math.inf

@@ -1,4 +1,7 @@
-"""The opening of a connection: who is it, may it stay, what does it take up again. And the refresh of its credential."""
+"""The opening of a connection: who is it, may it stay, what does it take up again.
+
+And the refresh of its credential.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -37,10 +40,10 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
     if connection.is_closed:
         await node.leases.forget_now(connection)
         return
-    connection.resume_token = resumption.new_token()
+    token = connection.resume_token = resumption.new_token()
     connection.peer.welcomed()
     await node.hub.listen(identity.tenant, identity.user, connection)
-    connection.outlet.put(replies.welcome(_welcome(connection, record is not None)))
+    connection.outlet.put(replies.welcome(_welcome(connection, token, record is not None)))
     await _take_up(connection, hello, record)
 
 
@@ -64,17 +67,16 @@ async def _identify(connection: "Connection", hello: frames.Hello) -> Identity:
 async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecord | None":
     """Use the resume token up, and take the lost connection's place in the indexes."""
     node = connection.node
-    identity = connection.identity
-    assert identity is not None
+    identity = connection.caller
     if hello.resume is None:
         node.metrics.resume("none")
         return None
+    await node.leases.settle(hello.resume)
     record = await node.resumption.take(hello.resume, identity.tenant, identity.user)
     node.metrics.resume("resumed" if record is not None else "stale")
     if record is None:
         return None
-    await node.leases.hand_over(record, node.connections.get(record.connection))
-    return record
+    return await node.leases.hand_over(record, node.connections.get(record.connection))
 
 
 async def _admitted(connection: "Connection") -> bool:
@@ -83,23 +85,23 @@ async def _admitted(connection: "Connection") -> bool:
     try:
         admitted = await node.live.admit(connection.entry, limit=limit, lease_ms=node.leases.lease_ms)
     except Unavailable:
-        return True  # the indexes are soft state: without them the limit is not kept, and nobody is locked out
+        return (
+            True  # the indexes are soft state: without them the limit is not kept, and nobody is locked out
+        )
     if not admitted:
         error = errors.LimitReached(f"{limit} connections of one user are allowed: close one first")
         connection.refuse(error, CloseCode.OVERLOADED)
     return admitted
 
 
-def _welcome(connection: "Connection", resumed: bool) -> replies.WelcomeFacts:
+def _welcome(connection: "Connection", token: str, resumed: bool) -> replies.WelcomeFacts:
     node = connection.node
-    assert connection.identity is not None
-    assert connection.resume_token is not None
     return replies.WelcomeFacts(
         connection=connection.id,
         user=connection.user,
-        tenant=connection.identity.tenant,
+        tenant=connection.caller.tenant,
         node=node.id,
-        resume=connection.resume_token,
+        resume=token,
         resumed=resumed,
         interval_ms=node.settings.heartbeat_ms,
         timeout_ms=node.settings.heartbeat_timeout_ms,
@@ -127,8 +129,7 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
 async def refresh(connection: "Connection", frame: frames.Refresh) -> None:
     """Exchange the credential for a newer one of the same user."""
     node = connection.node
-    before = connection.identity
-    assert before is not None
+    before = connection.caller
     identity = await node.tokens.verify(frame.token)
     if (identity.tenant, identity.user) != (before.tenant, before.user):
         raise errors.Forbidden("the new token is another user's: open a new connection for them")

@@ -1,4 +1,7 @@
-"""Keeps the live indexes true: gathers what changes and writes it a few times a second, for all connections together."""
+"""Keeps the live indexes true.
+
+Gathers what changes and writes it a few times a second, for all connections together.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -37,7 +40,10 @@ class Leases:
             self._changed[connection.id] = connection
 
     def departed(self, connection: "Connection") -> None:
-        """Have the connection's entries removed with the next flush; its resume record stays for the window."""
+        """Have the connection's entries removed with the next flush.
+
+        Its resume record stays for the window.
+        """
         self._changed.pop(connection.id, None)
         if connection.identity is not None:
             token = None if connection.is_handed_over else connection.resume_token
@@ -73,7 +79,10 @@ class Leases:
                 raise
 
     async def assert_now(self, connection: "Connection") -> None:
-        """Write one connection's entries without waiting for the flush; left to the flush where the store is away."""
+        """Write one connection's entries without waiting for the flush.
+
+        Left to the flush where the store is away.
+        """
         self._changed.pop(connection.id, None)
         if connection.is_closed or connection.is_handed_over:
             return
@@ -89,17 +98,27 @@ class Leases:
         except Unavailable:
             self.departed(connection)
 
-    async def hand_over(self, record: ResumeRecord, old: "Connection | None") -> None:
-        """Take a resumed connection out of the indexes: its successor takes its place in them."""
-        if old is not None:
+    async def settle(self, token: str) -> None:
+        """Write the last word of a connection that has just gone, before its token is used."""
+        if any(token == departed for _, departed, _ in self._departed):
+            await self._flush_departed()
+
+    async def hand_over(self, record: ResumeRecord, old: "Connection | None") -> ResumeRecord:
+        """Take a resumed connection out of the indexes: its successor takes its place in them.
+
+        Returns the record as it is now, where the old connection still lives here.
+        """
+        if old is not None and old.identity is not None:
             old.is_handed_over = True
             self._changed.pop(old.id, None)
+            record = _record(old)
         try:
             entry = await self._live.connection(record.tenant, record.connection)
             if entry is not None:
                 await self._live.forget([entry])
         except Unavailable:
-            return  # it expires by itself
+            return record  # the entry expires by itself
+        return record
 
     async def _flush_connections(self) -> None:
         if not self._changed:
@@ -114,7 +133,9 @@ class Leases:
             raise
 
     async def _assert(self, connections: "list[Connection]") -> None:
-        await self._live.assert_connections([connection.entry for connection in connections], lease_ms=self.lease_ms)
+        await self._live.assert_connections(
+            [connection.entry for connection in connections], lease_ms=self.lease_ms
+        )
         for connection in connections:
             # Closed in the meantime: its departure was noted after we began, and must have the last word.
             if connection.is_closed:
@@ -136,9 +157,8 @@ class Leases:
 
 
 def _record(connection: "Connection") -> ResumeRecord:
-    assert connection.identity is not None
     return ResumeRecord(
-        tenant=connection.identity.tenant,
+        tenant=connection.caller.tenant,
         user=connection.user,
         connection=connection.id,
         sessions={session: connection.seen.get(session, 0) for session in connection.attachments},

@@ -22,7 +22,7 @@ from gateway.runtime.connection import Connection
 from gateway.runtime.leases import FLUSH_S, Leases
 from gateway.runtime.requests import Requests
 from gateway.runtime.resumption import Resumption
-from gateway.runtime.sessions import SessionLimits, Sessions
+from gateway.runtime.sessions import Sessions
 from gateway.runtime.sweeper import Sweeper
 from gateway.runtime.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
@@ -50,11 +50,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     resume_window_s: float = 120.0
     sweep_s: float = 5.0
     drain_s: float = 30.0
+    session_ttl_s: int = 3600
     hello_timeout_s: float = 5.0
     connection_lifetime_s: float = 86_400.0
     connections_per_user: int = 10
-    attachments: int = 64
-    sessions: SessionLimits = SessionLimits()
+    sessions_per_user: int = 100
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -69,7 +69,13 @@ class Node:
     """Composed once per process. Connections reach what they need through it."""
 
     def __init__(
-        self, settings: NodeSettings, limits: Limits, stores: Stores, credentials: Credentials, clock: Clock, metrics: Metrics
+        self,
+        settings: NodeSettings,
+        limits: Limits,
+        stores: Stores,
+        credentials: Credentials,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self.id = settings.node_id
         self.settings = settings
@@ -88,7 +94,9 @@ class Node:
         self.presence = Presence(stores.live, self.publisher, clock.monotonic)
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.leases = Leases(stores.live, stores.log, self.resumption, settings.heartbeat_timeout_ms)
-        self.sessions = Sessions(stores.log, self.publisher, clock, settings.sessions)
+        self.sessions = Sessions(
+            stores.log, self.publisher, clock, settings.session_ttl_s, settings.sessions_per_user
+        )
         self.committer = Committer(stores.log, self.publisher, clock, metrics)
         self.requests = Requests(self)
         self.sweeper = Sweeper(self)
@@ -113,7 +121,7 @@ class Node:
         self.tasks.every(NODE_RENEW_S, "node_lease", self._renew_lease)
 
     async def drain(self) -> None:
-        """Commit and answer what is in flight, then send everybody away to resume elsewhere, or here when we are back."""
+        """Commit and answer what is in flight, then send everybody away, to resume elsewhere or here."""
         self.is_draining = True
         self.committer.stop()
         if self._committing is not None:
@@ -143,7 +151,9 @@ class Node:
                 _logger.exception("task_failed", task="committer")
 
     async def _renew_lease(self) -> None:
-        entry = NodeEntry(id=self.id, url=None, started_at=self._started_at, connections=len(self.connections))
+        entry = NodeEntry(
+            id=self.id, url=None, started_at=self._started_at, connections=len(self.connections)
+        )
         await self.live.renew_node(entry, lease_ms=NODE_LEASE_MS)
 
     def unready(self) -> str | None:
@@ -166,12 +176,15 @@ class Node:
         connection.left(attachment.room.id)
 
     def departed(self, connection: Connection, code: int) -> None:
-        """A socket is gone: its attachments end here; the indexes and the resume record are seen to with the next flush."""
+        """A socket is gone: its attachments end here.
+
+        The indexes and the resume record are seen to with the next flush.
+        """
         self.connections.pop(connection.id, None)
         self.metrics.closed(code)
         if connection.identity is None:
             return
-        tenant = connection.identity.tenant
+        tenant = connection.caller.tenant
         self.hub.unlisten(tenant, connection.user, connection)
         self.leases.departed(connection)
         now = self.clock.monotonic()
@@ -183,7 +196,10 @@ class Node:
     # -- revocation
 
     async def revoke(self, tenant: str, user: str) -> int:
-        """Make the user's tokens worthless from now on and close their connections, on every node. Returns the moment (epoch ms)."""
+        """Make the user's tokens worthless from now on and close their connections, on every node.
+
+        Returns the moment (epoch ms).
+        """
         revocation = await self.revocations.revoke(tenant, user)
         self.publisher.revoked(tenant, user, revocation.before)
         return revocation.before
@@ -193,7 +209,7 @@ class Node:
         for revocation in await self.revocations.refresh():
             for connection in list(self.connections.values()):
                 identity = connection.identity
-                if identity is not None and (identity.tenant, identity.user) == (revocation.tenant, revocation.user):
+                if identity and (identity.tenant, identity.user) == (revocation.tenant, revocation.user):
                     connection.revoked(revocation.before)
 
     def wall_of(self, monotonic: float) -> int:

@@ -48,37 +48,38 @@ class Requests:
                 raise AssertionError(f"{type(frame).__name__} is answered at once")
 
     async def _open(self, connection: "Connection", frame: frames.Open) -> None:
-        if len(connection.attachments) >= self._node.settings.attachments:
-            raise errors.LimitReached(f"{self._node.settings.attachments} attachments are allowed: detach one first")
+        if len(connection.attachments) >= self._node.limits.attachments:
+            raise errors.LimitReached(
+                f"{self._node.limits.attachments} attachments are allowed: detach one first"
+            )
         spec = SessionSpec(
-            title=frame.title or "",
+            title=frame.title,
             persistent=frame.persistent,
             ttl_s=frame.ttl,
             exclusive=frame.exclusive,
-            context=EMPTY_OBJECT if frame.context is None else bytes(frame.context),
-            metadata=EMPTY_OBJECT if frame.metadata is None else bytes(frame.metadata),
+            context=frame.context or EMPTY_OBJECT,
+            metadata=frame.metadata or EMPTY_OBJECT,
             text=frame.text,
             voice=frame.voice,
         )
-        assert connection.identity is not None
-        session = await self._node.sessions.create(connection.identity, spec)
+        session = await self._node.sessions.create(connection.caller, spec)
         await attach(connection, session.id, 0, frame.id)
 
     async def _update(self, connection: "Connection", frame: frames.Update) -> None:
-        connection.may(connection.attachments.get(frame.session), "update" if frame.status is None else "archive")
+        connection.may(
+            connection.attachments.get(frame.session), "update" if frame.status is None else "archive"
+        )
         change = Change(
             title=frame.title,
-            context=None if frame.context is None else bytes(frame.context),
-            metadata=None if frame.metadata is None else bytes(frame.metadata),
+            context=frame.context,
+            metadata=frame.metadata,
             status=frame.status,
         )
-        assert connection.identity is not None
-        session = await self._node.sessions.update(connection.identity, frame.session, change)
+        session = await self._node.sessions.update(connection.caller, frame.session, change)
         connection.outlet.put(replies.updated(frame.id, session.id, session.version))
 
     async def _close(self, connection: "Connection", frame: frames.Close) -> None:
-        assert connection.identity is not None
-        await self._node.sessions.end(connection.identity, frame.session)
+        await self._node.sessions.end(connection.caller, frame.session)
         connection.outlet.put(replies.closed(frame.id, frame.session))
 
     async def _history(self, connection: "Connection", frame: frames.History) -> None:
@@ -112,7 +113,9 @@ class Requests:
         size = 0
         while len(page) < limit and size < HISTORY_BYTES:
             step = min(HISTORY_READ, limit - len(page))
-            earlier = await self._node.log.read_before(session, before=page[0].seq if page else before, limit=step)
+            earlier = await self._node.log.read_before(
+                session, before=page[0].seq if page else before, limit=step
+            )
             page = earlier + page
             size += sum(len(message.content) for message in earlier)
             if len(earlier) < step:
@@ -121,9 +124,8 @@ class Requests:
 
     async def _presence(self, connection: "Connection", frame: frames.Presence) -> None:
         connection.may(connection.attachments.get(frame.session), "presence")
-        assert connection.identity is not None
         try:
-            users = await self._node.presence.users(connection.identity.tenant, frame.session)
+            users = await self._node.presence.users(connection.caller.tenant, frame.session)
         except Unavailable as error:
             raise errors.Unavailable("presence is not known now: try again", retry_after_ms=1000) from error
         rows = [(present.user, present.connections, present.since) for present in users]

@@ -1,4 +1,7 @@
-"""Resume tokens: what a client shows to take up a lost connection's attachments. Single use, kept for the resume window."""
+"""Resume tokens: what a client shows to take up a lost connection's attachments.
+
+Single use, kept for the resume window.
+"""
 
 from typing import Final
 
@@ -29,7 +32,10 @@ def new_token() -> str:
 
 
 class Resumption:
-    """Keeps and hands out resume records. The live store being away costs a resume: its client attaches anew, from its cursors."""
+    """Keeps and hands out resume records. The live store being away costs a resume.
+
+    Its client attaches anew, from its cursors.
+    """
 
     def __init__(self, live: Live, window_ms: int) -> None:
         self._live = live

@@ -1,4 +1,7 @@
-"""Requests that are answered without waiting: send, signal, read, detach, heartbeat. The hot path of a connection."""
+"""Requests that are answered without waiting: send, signal, read, detach, heartbeat.
+
+The hot path of a connection.
+"""
 
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -13,7 +16,9 @@ if TYPE_CHECKING:
     from gateway.runtime.committer import Outcome
     from gateway.runtime.connection import Connection
 
-AWAY: Final = errors.Unavailable("the message could not be stored now: send it again with the same id", retry_after_ms=1000)
+AWAY: Final = errors.Unavailable(
+    "the message could not be stored now: send it again with the same id", retry_after_ms=1000
+)
 
 
 def at_once(connection: "Connection", frame: frames.ClientFrame, size: int) -> bool:
@@ -38,17 +43,16 @@ def at_once(connection: "Connection", frame: frames.ClientFrame, size: int) -> b
     return True
 
 
-def error_frame(error: errors.GatewayError, request_id: str | None) -> bytes:
-    """The frame that tells a client of a failed request."""
+def error_frame(error: errors.GatewayError, request_id: str | None, session: str | None = None) -> bytes:
+    """The frame that tells a client of a failed request; `session` where it had no id to be known by."""
     return replies.error(
-        error.code, error.message, id=request_id, retryable=error.retryable, retry_after_ms=error.retry_after_ms
+        error.code, error.message, id=request_id, session=session, retry_after_ms=error.retry_after_ms
     )
 
 
 def _send(connection: "Connection", frame: frames.Send, size: int) -> None:
     attachment = connection.may(connection.attachments.get(frame.session), "send")
-    identity = connection.identity
-    assert identity is not None
+    identity = connection.caller
     draft = Draft(
         session=frame.session,
         tenant=identity.tenant,
@@ -57,7 +61,7 @@ def _send(connection: "Connection", frame: frames.Send, size: int) -> None:
         client_id=frame.id,
         role=frame.role,
         content=frame.content,
-        metadata=EMPTY_OBJECT if frame.metadata is None else bytes(frame.metadata),
+        metadata=frame.metadata or EMPTY_OBJECT,
         created_at=connection.node.clock.now_ms(),
         epoch=attachment.epoch,
     )
@@ -105,9 +109,10 @@ def _traffic(connection: "Connection", attachment: "Attachment", size: int) -> N
 def _signal(connection: "Connection", frame: frames.Signal, size: int) -> None:
     attachment = connection.may(connection.attachments.get(frame.session), "signal")
     _traffic(connection, attachment, size)
-    data = None if frame.data is None else bytes(frame.data)
-    signal = replies.signal(frame.session, frame.name, data, connection.user, connection.id)
+    signal = replies.signal(frame.session, frame.name, frame.data, connection.user, connection.id)
     connection.node.publisher.signal(frame.session, signal, but=connection.id)
+    if frame.id is not None:
+        connection.outlet.put(replies.signal_answer(frame.id, frame.session, frame.name))
 
 
 def _read(connection: "Connection", frame: frames.Read) -> None:
@@ -118,12 +123,7 @@ def _read(connection: "Connection", frame: frames.Read) -> None:
     mark = replies.read_mark(frame.session, frame.seq, connection.user)
     connection.node.publisher.notice(frame.session, mark, but=connection.id)
     if frame.id is not None:
-        connection.outlet.put(mark_read(frame))
-
-
-def mark_read(frame: frames.Read) -> bytes:
-    """The answer to a read marker that asked for one."""
-    return replies.read_answer(frame.id, frame.session, frame.seq)
+        connection.outlet.put(replies.read_answer(frame.id, frame.session, frame.seq))
 
 
 def _detach(connection: "Connection", frame: frames.Detach) -> None:
@@ -148,6 +148,4 @@ def _heartbeat(connection: "Connection", frame: frames.Heartbeat) -> None:
             connection.seen[session] = seq
             connection.node.leases.mark(Mark(session=session, user=connection.user, delivered=seq))
     connection.node.leases.changed(connection)
-    connection.outlet.put(
-        replies.heartbeat(frame.id, frame.ts, connection.node.clock.now_ms(), sessions)
-    )
+    connection.outlet.put(replies.heartbeat(frame.id, frame.ts, connection.node.clock.now_ms(), sessions))

@@ -1,4 +1,7 @@
-"""What can be done with sessions, whoever asks: frames and REST come through here. Every change is told to the attachments."""
+"""What can be done with sessions, whoever asks: frames and REST come through here.
+
+Every change is told to the attachments.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +15,23 @@ from gateway.auth.policy import Action, allows
 from gateway.clock import Clock
 from gateway.fanout.publish import Publisher
 from gateway.protocol import replies
+from gateway.protocol.frames import MAX_TTL_S
 from store import errors as store_errors
 from store.log import Log
-from store.types import EMPTY_OBJECT, Access, Change, Cursor, EndReason, Listing, Member, NewSession, Role, Session
+from store.types import (
+    EMPTY_OBJECT,
+    Access,
+    Change,
+    Cursor,
+    EndReason,
+    Listing,
+    Member,
+    NewSession,
+    Role,
+    Session,
+)
 
 MEMBERS_LIMIT: Final = 1_000
-# A year: longer than that is a persistent session.
-TTL_LIMIT_S: Final = 365 * 24 * 3600
 
 
 class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +45,6 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes = EMPTY_OBJECT
     text: str | None = None
     voice: str | None = None
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that govern sessions."""
-
-    ttl_s: int = 3600
-    per_user: int = 100
 
 
 @contextmanager
@@ -68,17 +74,18 @@ def ended(reason: str | None) -> errors.GatewayError:
 class Sessions:
     """The operations. Each checks the caller's right first; what is not theirs does not exist."""
 
-    def __init__(self, log: Log, publisher: Publisher, clock: Clock, limits: SessionLimits) -> None:
+    def __init__(self, log: Log, publisher: Publisher, clock: Clock, ttl_s: int, per_user: int) -> None:
         self._log = log
         self._publisher = publisher
         self._clock = clock
-        self._limits = limits
+        self._ttl_s = ttl_s
+        self._per_user = per_user
 
     async def create(self, identity: Identity, spec: SessionSpec) -> Session:
         """Make a session owned by the caller."""
-        ttl_s = None if spec.persistent else (self._limits.ttl_s if spec.ttl_s is None else spec.ttl_s)
-        if ttl_s is not None and not 1 <= ttl_s <= TTL_LIMIT_S:
-            raise errors.BadRequest(f"ttl must be 1 to {TTL_LIMIT_S} seconds; for longer ask for persistent")
+        ttl_s = None if spec.persistent else (self._ttl_s if spec.ttl_s is None else spec.ttl_s)
+        if ttl_s is not None and not 1 <= ttl_s <= MAX_TTL_S:
+            raise errors.BadRequest(f"ttl must be 1 to {MAX_TTL_S} seconds; for longer ask for persistent")
         new = NewSession(
             id=ids.new_id(),
             tenant=identity.tenant,
@@ -93,7 +100,7 @@ class Sessions:
             voice=spec.voice,
         )
         with translated():
-            return await self._log.create(new, limit=self._limits.per_user)
+            return await self._log.create(new, limit=self._per_user)
 
     async def access(self, tenant: str, user: str, session: str) -> Access:
         """The session as one of its members sees it, ended or not; NotFound for everybody else."""
@@ -126,8 +133,10 @@ class Sessions:
             changed = await self._log.update(
                 identity.tenant, session, change, now=self._clock.now_ms(), expected_version=expected_version
             )
-        event = "archived" if change.status == "archived" else "updated"
-        self._publisher.notice(session, replies.session_event(changed, event, change))
+        frame = replies.session_event(
+            changed, "archived" if change.status == "archived" else "updated", change
+        )
+        self._publisher.notice(session, frame)
         return changed
 
     async def end(self, identity: Identity, session: str, reason: EndReason = "closed") -> Session:
@@ -142,11 +151,14 @@ class Sessions:
 
     def tell_ended(self, session: Session) -> None:
         """Tell the attachments of a session that has just ended."""
-        assert session.end_reason is not None
-        self._publisher.ended(session, replies.session_event(session, session.end_reason))
+        reason = session.end_reason or "closed"
+        self._publisher.ended(session, reason, replies.session_event(session, reason))
 
     async def take_over(self, tenant: str, session: str) -> int:
-        """Take an exclusive session over; whoever held it is told and can write no more. Returns the new epoch."""
+        """Take an exclusive session over; whoever held it is told and can write no more.
+
+        Returns the new epoch.
+        """
         with translated():
             epoch = await self._log.take_over(tenant, session)
             row = await self._log.get(tenant, session)
@@ -178,7 +190,9 @@ class Sessions:
         with translated():
             if len(await self._log.members(session)) >= MEMBERS_LIMIT:
                 raise errors.LimitReached(f"{MEMBERS_LIMIT} members are allowed")
-            changed = await self._log.put_member(identity.tenant, session, user, role, now=self._clock.now_ms())
+            changed = await self._log.put_member(
+                identity.tenant, session, user, role, now=self._clock.now_ms()
+            )
         self._publisher.member(session, replies.session_event(changed, "updated"), user, role)
         joined = replies.user_signal(user, "session.joined", {"session": session})
         self._publisher.user_signal(identity.tenant, user, joined)
@@ -192,7 +206,9 @@ class Sessions:
         self._publisher.member(session, replies.session_event(changed, "updated"), user, None)
         return changed
 
-    async def _may(self, identity: Identity, session: str, action: Action, *, ended_too: bool = False) -> Access:
+    async def _may(
+        self, identity: Identity, session: str, action: Action, *, ended_too: bool = False
+    ) -> Access:
         reach = self.access if ended_too else self.live_access
         access = await reach(identity.tenant, identity.user, session)
         if not allows(access.role, action):

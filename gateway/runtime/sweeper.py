@@ -1,4 +1,7 @@
-"""What has to be seen to every few seconds: lives extended, expired sessions ended, states, empty rooms, revocations."""
+"""What has to be seen to every few seconds.
+
+Lives extended, expired sessions ended, states, empty rooms, revocations.
+"""
 
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +15,8 @@ if TYPE_CHECKING:
 BATCH: Final = 100
 # A session without traffic for this long is idle.
 QUIET_S: Final = 30.0
-# Expiries are stored a little ahead, so that a busy session is written once in this time and not with every heartbeat:
+# Expiries are stored a little ahead, so that a busy session is written once in this time and not with
+# every heartbeat:
 # it ends between its TTL and a tenth (at most a minute) more after its last sign of life, never before.
 AHEAD_SHARE: Final = 0.1
 AHEAD_MS: Final = 60_000

@@ -33,7 +33,10 @@ class Tasks:
         self.spawn(self._keep(name, work))
 
     def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run something again and again, with this pause between. A store being away is told once each way."""
+        """Run something again and again, with this pause between.
+
+        A store being away is told once each way.
+        """
         self.spawn(self._every(seconds, name, work))
 
     async def stop(self) -> None:

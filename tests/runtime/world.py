@@ -31,7 +31,10 @@ def payload(frame: bytes) -> dict[str, Any]:
 
 
 class ListOutlet:
-    """An outlet that keeps what was put; `lagging` is the test's to set, `room` bounds messages until then."""
+    """An outlet that keeps what was put.
+
+    `lagging` is the test's to set, `room` bounds messages until then.
+    """
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -100,7 +103,7 @@ class Client:
     async def ask(self, frame_type: str, **fields: Any) -> dict[str, Any]:
         """Send a request and return its one answer."""
         self._ids += 1
-        request = fields.setdefault("id", f"q{self._ids}")
+        request = fields.setdefault("id", f"{self.connection.id[-6:]}-{self._ids}")
         self.say(frame_type, **fields)
         while True:
             frame = await self.next()
@@ -172,7 +175,11 @@ class World:
 @asynccontextmanager
 async def world(path: Path, limits: Limits | None = None, **settings: Any) -> AsyncIterator[World]:
     """A running node on a folder; everything is closed at the end."""
-    made = World(path, NodeSettings(node_id="n1", **settings), limits or Limits())
+    made = World(
+        path,
+        NodeSettings(node_id="n1", **settings),
+        limits or Limits(frames_per_s=1e6, frames_burst=1_000_000),
+    )
     await made.node.start()
     try:
         yield made
