@@ -1,0 +1,50 @@
+"""What keeps the gateway running asks here: liveness and readiness on both ports, metrics on one."""
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.answers import answer
+from gateway.api.headers import DefaultHeaders
+from gateway.api.problems import HANDLERS, problem
+
+Ready = Callable[[], str | None]
+
+
+class HealthRoutes:
+    """Alive: the event loop turns. Ready: send traffic here."""
+
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
+
+    async def livez(self, request: Request) -> Response:
+        """GET /livez — answers as long as anything does."""
+        return answer({"alive": True}, message="alive")
+
+    async def readyz(self, request: Request) -> Response:
+        """GET /readyz — 503 with the reason while this node should get no new traffic."""
+        reason = self._ready()
+        if reason is not None:
+            return problem(503, "unavailable", reason, {"Retry-After": "1"})
+        return answer({"ready": True}, message="ready")
+
+    def routes(self) -> list[Route]:
+        """Both, for the main port and the operations port alike."""
+        return [Route("/livez", self.livez), Route("/readyz", self.readyz)]
+
+
+def build_ops_app(ready: Ready, metrics: Callable[[], tuple[bytes, str]]) -> Starlette:
+    """Build the application of the operations port; `metrics` answers the exposition and its content type."""
+
+    async def expose(request: Request) -> Response:
+        body, content_type = metrics()
+        return Response(body, headers={"Content-Type": content_type})
+
+    routes = [*HealthRoutes(ready).routes(), Route("/metrics", expose)]
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(DefaultHeaders)])
+    app.router.redirect_slashes = False
+    return app

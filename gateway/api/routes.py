@@ -1,0 +1,61 @@
+"""All HTTP routes of the main port in one table."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.credentials import CredentialRoutes
+from gateway.api.headers import DefaultHeaders
+from gateway.api.members import MemberRoutes
+from gateway.api.ops import HealthRoutes
+from gateway.api.pages import PageRoutes
+from gateway.api.problems import HANDLERS
+from gateway.api.services import Services
+from gateway.api.sessions import SessionRoutes
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def build_app(services: Services) -> Starlette:
+    """Build the application that answers everything but the WebSocket."""
+    app = Starlette(
+        routes=[
+            *PageRoutes().routes(),
+            *HealthRoutes(services.ready).routes(),
+            *_api(services),
+        ],
+        exception_handlers=HANDLERS,
+        middleware=[Middleware(DefaultHeaders)],
+    )
+    # A path with a slash too many is another path, not a redirect to whatever Host the request named.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _api(services: Services) -> list[Route]:
+    sessions = SessionRoutes(services)
+    members = MemberRoutes(services)
+    credentials = CredentialRoutes(services)
+    one_member = "/sessions/{session}/members/{user}"
+    return [
+        _at("/config", GET=credentials.config),
+        _at("/demo/token", POST=credentials.demo_token),
+        _at("/tickets", POST=credentials.ticket),
+        _at("/users/{user}/revoke", POST=credentials.revoke),
+        _at("/sessions", GET=sessions.list, POST=sessions.create),
+        _at("/sessions/{session}/members", GET=members.list),
+        _at(one_member, PUT=members.put, DELETE=members.remove),
+    ]
+
+
+def _at(path: str, **methods: Endpoint) -> Route:
+    """One route of the API for all methods of a path, so that a 405 names every one of them in Allow."""
+
+    async def endpoint(request: Request) -> Response:
+        return await methods["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(f"/api/v1{path}", endpoint, methods=list(methods))

@@ -1,0 +1,71 @@
+"""What the HTTP routes need of the rest of the gateway: declared here, provided by the composition root.
+
+Nothing here has behaviour; whoever assembles the gateway hands over the real parts.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.auth.identity import Identity
+from gateway.protocol.limits import Limits
+from gateway.runtime.sessions import SessionSpec
+from store.types import Cursor, Listing, Member, Role, Session
+
+
+class SessionService(Protocol):
+    """Sessions and their members, every right checked, every attachment told. Raises gateway.errors."""
+
+    async def create(self, identity: Identity, spec: SessionSpec) -> Session:
+        """Start a session that the caller owns."""
+
+    async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
+        """The caller's sessions, latest first."""
+
+    async def members(self, identity: Identity, session: str) -> list[Member]:
+        """Everybody who has a right in the session."""
+
+    async def cursors(self, identity: Identity, session: str) -> list[Cursor]:
+        """How far everybody has received and read."""
+
+    async def put_member(self, identity: Identity, session: str, user: str, role: Role) -> Session:
+        """Give a user a right in the session."""
+
+    async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
+        """Take a user's right in the session away."""
+
+
+class TokenService(Protocol):
+    """Credentials that are checked, and, where the gateway holds the key, made."""
+
+    async def verify(self, token: str) -> Identity:
+        """The identity a token speaks for. Unauthenticated when it speaks for none."""
+
+    def mint(self, user: str, tenant: str = "default", ttl_s: int = 3600) -> str:
+        """Make a token."""
+
+
+class TicketService(Protocol):
+    """One-time credentials for opening a connection."""
+
+    async def issue(self, identity: Identity) -> tuple[str, int]:
+        """A ticket and how many milliseconds it is good for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything the routes call.
+
+    `holds`: the identity's token has not been revoked. `revoke`: make the tokens that a user has worthless, and
+    answer the moment (epoch ms) before which they were issued. `ready`: None, or why not. `demo`: a page on this
+    machine may have tokens by name.
+    """
+
+    sessions: SessionService
+    tokens: TokenService
+    tickets: TicketService
+    holds: Callable[[Identity], bool]
+    revoke: Callable[[str, str], Awaitable[int]]
+    ready: Callable[[], str | None]
+    limits: Limits
+    demo: bool = False
