@@ -10,8 +10,9 @@ import msgspec
 
 from gateway.fanout.outlet import Outlet
 
-# A text message of 64 KiB may be written with \u0000 escapes, six bytes for one; four times is what real text needs
-# at most ("\n", quotes, surrogate pairs of what is four bytes in UTF-8), and the codec checks the decoded size.
+# A text message of 64 KiB may be written with \u0000 escapes, six bytes for one; four times is what real text
+# needs at most ("\n", quotes, surrogate pairs of what is four bytes in UTF-8), and the codec checks the
+# decoded size.
 _MESSAGE_BYTES = 4 * 64 * 1024 + 4096
 
 
@@ -40,7 +41,7 @@ class Rejection(msgspec.Struct, frozen=True):
 class Handler(Protocol):
     """One connection, as seen from behind the edge.
 
-    Order: on_open first, then any of the others, on_closed last and exactly once, also when another call raised.
+    Order: on_open first, then any of the others, on_closed last and once, also when another call raised.
     Errors: an exception is a bug; the edge logs it once with its traceback and closes with 1011.
     """
 
@@ -65,8 +66,8 @@ class Handler(Protocol):
     def check(self, now: float) -> float:
         """Close what is overdue; return the monotonic time of the next deadline, `math.inf` for none.
 
-        Called right after on_open, then when the returned time has come (at most 250 ms late) and in any case every
-        10 s, so a deadline that moves nearer in the meantime is still seen within 10 s.
+        Called right after on_open, then when the returned time has come (at most 250 ms late) and in any case
+        every 10 s, so a deadline that moves nearer in the meantime is still seen within 10 s.
         """
 
 

@@ -1,0 +1,179 @@
+"""From uvicorn's HTTP connection to our socket: `http=` and `ws=` of its settings, made for one edge.
+
+Both are needed. uvicorn's own HTTP protocol drops what a client sends in one piece with the handshake, and
+waits for ever for a request's end; ours keeps the first, and puts the second on the wheel.
+"""
+
+import http
+import logging
+from collections.abc import Iterable
+from math import inf
+from typing import Any, ClassVar, Final
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.edge.admission import Asked, address_of
+from gateway.edge.edge import Edge
+from gateway.edge.handler import Handler, Rejection, UpgradeRequest
+from gateway.edge.socket import Socket
+
+_BAD_REQUEST: Final = Rejection(400, "This is not HTTP.")
+_TIMEOUT: Final = Rejection(408, "The request took too long.")
+_HEAD_TOO_LARGE: Final = Rejection(431, "The request's head is too large.")
+_BUG: Final = Rejection(500, "Something went wrong here.")
+
+_log = logging.getLogger(__name__)
+
+
+def make_http_protocol(edge: Edge) -> type[HttpToolsProtocol]:
+    """Make the class for uvicorn's `http=`."""
+    return type("EdgeHttpProtocol", (_EdgeHttpProtocol,), {"edge": edge})
+
+
+def make_ws_protocol(edge: Edge) -> type[Any]:
+    """Make the class for uvicorn's `ws=`, which makes uvicorn recognise upgrades at all."""
+    return _Marker
+
+
+class _Marker:
+    """Never made: the HTTP protocol of the edge builds the socket itself."""
+
+    def __init__(self, **_: object) -> None:
+        raise RuntimeError("ws=make_ws_protocol(edge) needs http=make_http_protocol(edge) beside it")
+
+
+class _EdgeHttpProtocol(HttpToolsProtocol):
+    """uvicorn's, with bounds on how long and how large a request may be, and with the way to our socket."""
+
+    edge: ClassVar[Edge]
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.filed = -1
+        self._head_bytes = 0
+        self._is_head = True  # no complete request head yet
+        self._deadline = self.edge.monotonic() + self.edge.limits.handshake_s
+        self.edge.wheel.add(self, self._deadline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline = inf
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(_BAD_REQUEST)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Another protocol than ours: RFC 9110 7.8 lets us ignore the wish; the request goes its usual
+            # way.
+            if self._should_upgrade():
+                self._upgrade(data[upgrade.args[0] :])
+        else:
+            if self._is_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > self.edge.limits.request_head_bytes:
+                    self._refuse(_HEAD_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_head = True
+        self._head_bytes = 0
+        self._set_deadline(self.edge.limits.handshake_s)
+
+    def on_headers_complete(self) -> None:
+        self._is_head = False
+        self._set_deadline(self.edge.limits.request_s)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        # From here on it is for the application to answer, and then for uvicorn's keep-alive to wait.
+        self._deadline = inf
+        super().on_message_complete()
+
+    def check(self, now: float) -> float:
+        """Called by the wheel."""
+        if now >= self._deadline and not self.transport.is_closing():
+            self.edge.counters.slow_requests += 1
+            self._refuse(_TIMEOUT)
+            return inf
+        return self._deadline
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = self.edge.monotonic() + seconds
+        self.edge.wheel.hasten(self, self._deadline)
+
+    def _upgrade(self, tail: bytes) -> None:
+        edge = self.edge
+        try:
+            asked = self._asked()
+        except httptools.HttpParserError:
+            self._reject(_BAD_REQUEST)
+            return
+        request = edge.admission.judge(asked, edge.monotonic())
+        if isinstance(request, Rejection):
+            self._reject(request)
+            return
+        handler = self._handler_for(request)
+        if isinstance(handler, Rejection):
+            self._reject(handler)
+            return
+        subprotocol = edge.limits.subprotocol if edge.limits.subprotocol in request.subprotocols else None
+        socket = Socket(edge, self.transport, handler, address_of(request.ip))
+        self._let_go()
+        socket.start(asked.headers["sec-websocket-key"], subprotocol, tail)
+
+    def _handler_for(self, request: UpgradeRequest) -> Handler | Rejection:
+        try:
+            return self.edge.factory(request)
+        except Exception:
+            self.edge.counters.bugs += 1
+            _log.exception("no handler for a connection")
+            return _BUG
+
+    def _asked(self) -> Asked:
+        """Read what uvicorn has parsed. HttpParserError."""
+        url = httptools.parse_url(self.url)
+        headers: dict[str, str] = {}
+        for name, value in self.headers:
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        return Asked(
+            method=self.scope["method"],
+            path=unquote((url.path or b"").decode("latin-1")),
+            query=(url.query or b"").decode("latin-1"),
+            http_version=self.scope["http_version"],
+            headers=headers,
+            peer=self.client or ("", 0),
+        )
+
+    def _let_go(self) -> None:
+        """Leave uvicorn's books and drop everything: the wheel may hold this object for some seconds."""
+        self._deadline = inf
+        self.connections.discard(self)
+        self.parser = self.transport = self.flow = self.scope = self.headers = None  # type: ignore[assignment]
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.edge.counters.rejected[rejection.status] += 1
+        self._refuse(rejection)
+
+    def _refuse(self, rejection: Rejection) -> None:
+        self._deadline = inf
+        if self.transport.is_closing():
+            return
+        self.transport.write(_response(rejection, self.server_state.default_headers))
+        self.transport.close()
+
+
+def _response(rejection: Rejection, defaults: Iterable[tuple[bytes, bytes]]) -> bytes:
+    body = rejection.reason.encode() + b"\n"
+    head = [f"HTTP/1.1 {rejection.status} {http.HTTPStatus(rejection.status).phrase}".encode()]
+    head += [name + b": " + value for name, value in defaults]
+    head += [f"{name}: {value}".encode("latin-1") for name, value in rejection.headers]
+    if rejection.retry_after_s is not None:
+        head.append(b"retry-after: %d" % rejection.retry_after_s)
+    head += [b"content-type: text/plain; charset=utf-8", b"content-length: %d" % len(body)]
+    return b"\r\n".join([*head, b"connection: close", b"", body])

@@ -1,0 +1,149 @@
+/* The clients of a measurement: many WebSockets from one thread, so that a Python client is never what is measured.
+ *
+ *   swarm HOST PORT PATH CONNECTIONS SIZE
+ *
+ * Connects, prints "open MICROSECONDS", then obeys lines on stdin and answers each with "done MICROSECONDS":
+ *   echo ROUNDS           every connection sends one message and waits for it, ROUNDS times; all at once
+ *   fanout ROUNDS BATCH   the first connection sends BATCH messages in one write; a round ends when all have all
+ * End of input ends it. SIZE is the payload of one text message in bytes, up to 60000.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static int *fds, total, poll_fd;
+static long *waiting, *left; /* bytes due to each connection; echo rounds left */
+static size_t size;
+static uint8_t *message, sink[256 * 1024];
+static size_t message_bytes, delivery_bytes;
+
+static long long now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+}
+
+static void fail(const char *what) {
+    fprintf(stderr, "swarm: %s: %s\n", what, errno ? strerror(errno) : "");
+    exit(1);
+}
+
+static void push(int fd, const uint8_t *data, size_t n) {
+    while (n) {
+        ssize_t sent = send(fd, data, n, MSG_NOSIGNAL);
+        if (sent < 0) fail("send");
+        data += sent, n -= (size_t)sent;
+    }
+}
+
+static void open_all(const char *host, int port, const char *path) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    inet_pton(AF_INET, host, &address.sin_addr);
+    char request[512];
+    int one = 1, n = snprintf(request, sizeof request,
+        "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, port);
+    /* 64 at a time: enough to keep the server busy, too few to overrun its backlog. */
+    for (int at = 0; at < total; at += 64) {
+        int upto = at + 64 < total ? at + 64 : total;
+        for (int i = at; i < upto; i++) {
+            fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+            if (fds[i] < 0 || connect(fds[i], (struct sockaddr *)&address, sizeof address)) fail("connect");
+            setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            push(fds[i], (uint8_t *)request, (size_t)n);
+        }
+        for (int i = at; i < upto; i++) {
+            char answer[4096];
+            size_t used = 0;
+            do {
+                ssize_t got = recv(fds[i], answer + used, sizeof answer - 1 - used, 0);
+                if (got <= 0) fail("handshake");
+                used += (size_t)got, answer[used] = 0;
+            } while (!strstr(answer, "\r\n\r\n"));
+            if (strncmp(answer, "HTTP/1.1 101", 12)) fail(answer);
+            struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
+            epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event);
+        }
+    }
+}
+
+static void build_message(void) {
+    uint8_t *p = message = malloc(size + 8);
+    *p++ = 0x81;
+    if (size < 126) *p++ = (uint8_t)(0x80 | size);
+    else *p++ = 0x80 | 126, *p++ = (uint8_t)(size >> 8), *p++ = (uint8_t)size;
+    static const uint8_t mask[4] = {0x12, 0x34, 0x56, 0x78};
+    memcpy(p, mask, 4), p += 4;
+    for (size_t i = 0; i < size; i++) *p++ = (uint8_t)('a' + i % 26) ^ mask[i & 3];
+    message_bytes = (size_t)(p - message);
+    delivery_bytes = message_bytes - 4;
+}
+
+/* Read until nothing is due; `again` sends the next message of an echo. */
+static void collect(long pending, int again) {
+    struct epoll_event ready[256];
+    while (pending > 0) {
+        int n = epoll_wait(poll_fd, ready, 256, 20000);
+        if (n <= 0) fail("nothing arrives any more");
+        for (int e = 0; e < n; e++) {
+            uint32_t i = ready[e].data.u32;
+            ssize_t got = recv(fds[i], sink, sizeof sink, 0);
+            if (got <= 0) fail("recv");
+            pending -= got;
+            if ((waiting[i] -= got) == 0 && again && --left[i] > 0) {
+                waiting[i] = (long)delivery_bytes;
+                push(fds[i], message, message_bytes);
+            }
+        }
+    }
+}
+
+static void echo(long rounds) {
+    for (int i = 0; i < total; i++) left[i] = rounds, waiting[i] = (long)delivery_bytes;
+    for (int i = 0; i < total; i++) push(fds[i], message, message_bytes);
+    collect(rounds * total * (long)delivery_bytes, 1);
+}
+
+static void fanout(long rounds, long batch) {
+    uint8_t *burst = malloc(message_bytes * (size_t)batch);
+    for (long b = 0; b < batch; b++) memcpy(burst + (size_t)b * message_bytes, message, message_bytes);
+    for (long r = 0; r < rounds; r++) {
+        for (int i = 0; i < total; i++) waiting[i] = batch * (long)delivery_bytes;
+        push(fds[0], burst, message_bytes * (size_t)batch);
+        collect(batch * total * (long)delivery_bytes, 0);
+    }
+    free(burst);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 6) return fprintf(stderr, "usage: swarm HOST PORT PATH CONNECTIONS SIZE\n"), 2;
+    total = atoi(argv[4]), size = (size_t)atol(argv[5]);
+    if (total < 1 || size < 1 || size > 60000) return fprintf(stderr, "swarm: out of range\n"), 2;
+    fds = calloc((size_t)total, sizeof *fds);
+    waiting = calloc((size_t)total, sizeof *waiting), left = calloc((size_t)total, sizeof *left);
+    poll_fd = epoll_create1(0);
+    build_message();
+    long long start = now_us();
+    open_all(argv[1], atoi(argv[2]), argv[3]);
+    printf("open %lld\n", now_us() - start), fflush(stdout);
+    char line[128];
+    while (fgets(line, sizeof line, stdin)) {
+        long rounds = 0, batch = 0;
+        start = now_us();
+        if (sscanf(line, "echo %ld", &rounds) == 1) echo(rounds);
+        else if (sscanf(line, "fanout %ld %ld", &rounds, &batch) == 2) fanout(rounds, batch);
+        else fail("unknown line");
+        printf("done %lld\n", now_us() - start), fflush(stdout);
+    }
+    return 0;
+}
