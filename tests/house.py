@@ -196,11 +196,11 @@ def json_libraries(sources: Sequence[Source]) -> Iterator[str]:
 
 
 def picows(sources: Sequence[Source]) -> Iterator[str]:
-    """Only gateway/edge/socket.py knows the WebSocket library."""
-    for source in _product(sources, but="gateway/edge/socket.py"):
+    """Only gateway/edge/parser.py knows the WebSocket library."""
+    for source in _product(sources, but="gateway/edge/parser.py"):
         for line, name in _imports(source):
             if name.partition(".")[0] == "picows":
-                yield source.at(line, "imports picows: gateway/edge/socket.py is its adapter")
+                yield source.at(line, "imports picows: gateway/edge/parser.py is its adapter")
 
 
 def backends(sources: Sequence[Source]) -> Iterator[str]:

@@ -102,7 +102,7 @@ KEPT: Final[list[tuple[Rule, Tree]]] = [
     (house.environment, {"gateway/settings.py": "import os\nx = os.environ\n"}),
     (house.environment, {"tests/process.py": "import os\nx = os.environ\n"}),
     (house.json_libraries, {"gateway/protocol/codec.py": "import orjson\n", "tests/a.py": "import json\n"}),
-    (house.picows, {"gateway/edge/socket.py": "import picows\n"}),
+    (house.picows, {"gateway/edge/parser.py": "import picows\n"}),
     (house.backends, {"store/open.py": "from store.bus_memory import MemoryBus\n"}),
     (house.backends, {"store/log_sqlite.py": "from store.log_sqlite_rows import row\n"}),
     (house.sleeps, {"tests/waiting.py": "import asyncio\nx = asyncio.sleep\n"}),

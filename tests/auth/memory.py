@@ -1,6 +1,5 @@
 """The least that tickets and revocations need of a store; the real ones are examined by their own suites."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import cast
 
@@ -8,6 +7,7 @@ from store.errors import Unavailable
 from store.live import Live, OnceKind
 from store.log import Log
 from store.types import Revocation
+from tests.waiting import turns
 
 
 class OnceOnly:
@@ -18,12 +18,12 @@ class OnceOnly:
         self.ttls_ms: list[int] = []
 
     async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
-        await asyncio.sleep(0)
+        await turns(1)
         self.kept[kind, digest] = value
         self.ttls_ms.append(ttl_ms)
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
-        await asyncio.sleep(0)
+        await turns(1)
         return self.kept.pop((kind, digest), None)
 
 
@@ -47,7 +47,7 @@ class RevocationLog:
         return [row for row in self.rows if row.id > after][:limit]
 
     async def _answer(self) -> None:
-        await asyncio.sleep(0)
+        await turns(1)
         if self.is_away:
             raise Unavailable("the log is away")
 
