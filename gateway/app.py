@@ -1,9 +1,11 @@
 """The composition root: the one place that knows all parts and puts them together."""
 
 import asyncio
+from collections import Counter
 
 from starlette.types import ASGIApp
 
+from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
 from gateway.api.services import Services
 from gateway.auth.revocations import Revocations
@@ -16,7 +18,7 @@ from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
 from gateway.protocol.limits import Limits
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.settings import Settings
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics import Metrics, Readings
 from store.open import open_stores
 
 
@@ -46,7 +48,9 @@ class Gateway:
             limits=limits,
             demo=self.is_demo,
         )
+        self.metrics.follow(self._readings)
         self.asgi: ASGIApp = build_app(services)
+        self.ops: ASGIApp = build_ops_app(self.node.unready, self.metrics.render)
         self.ws_protocol: type[asyncio.BaseProtocol] = make_ws_protocol(self.edge)
         self.http_protocol: type[asyncio.BaseProtocol] = make_http_protocol(self.edge)
 
@@ -65,6 +69,21 @@ class Gateway:
         await self.edge.stop()
         await self.node.stop()
         await self.tokens.close()
+
+    def _readings(self) -> Readings:
+        """The numbers that the parts keep by themselves."""
+        rooms = self.node.hub.rooms.values()
+        counters = self.edge.counters
+        return Readings(
+            connections=counters.connections,
+            frames_in=self.node.frames_in,
+            frames_out=counters.frames_out,
+            lag_entries=counters.lags,
+            ephemeral_dropped=counters.dropped_ephemerals,
+            sessions=dict(Counter(room.state for room in rooms)),
+            attachments=sum(len(room.attachments) for room in rooms),
+            commit_waiting=self.node.committer.waiting,
+        )
 
     def _accept(self, upgrade: UpgradeRequest) -> Handler | Rejection:
         return self.node.accept(upgrade.bearer, upgrade.ip, upgrade.port)

@@ -209,6 +209,7 @@ class Outbox:
             return
         if self._bytes <= _WRITE_BYTES:
             data = frames[0] if len(frames) == 1 else b"".join(frames)
+            self._counters.frames_out += len(frames)
             # Before the write, which may call `pause`.
             frames.clear()
             self._bytes = 0
@@ -228,6 +229,7 @@ class Outbox:
             self._bytes -= size
             self._write(piece)
         del frames[:start]
+        self._counters.frames_out += start
 
     def _is_full(self) -> bool:
         return len(self._frames) >= self._max_frames or self._bytes >= self._max_bytes

@@ -86,10 +86,12 @@ class Connection:
 
     def on_text(self, data: bytes, now: float) -> None:
         """Take one text message."""
+        self.node.frames_in += 1
         self._act(self.peer.receive(data, now), len(data))
 
     def on_binary(self, data: bytes, now: float) -> None:
         """Take one binary message."""
+        self.node.frames_in += 1
         self._act(self.peer.binary(len(data), now), len(data))
 
     def on_rtt(self, ms: float) -> None:

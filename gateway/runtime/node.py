@@ -105,6 +105,7 @@ class Node:
         self._started_at = clock.now_ms()
         self._committing: asyncio.Task[None] | None = None
         self.is_draining = False
+        self.frames_in = 0
 
     # -- life
 
