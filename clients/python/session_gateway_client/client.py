@@ -7,7 +7,7 @@ from typing import Self, Unpack
 from websockets.uri import parse_uri
 
 from session_gateway_client.clock import within
-from session_gateway_client.errors import Disconnected
+from session_gateway_client.errors import ConnectionLost, Disconnected
 from session_gateway_client.feed import EventStream
 from session_gateway_client.options import Options
 from session_gateway_client.session import Session
@@ -53,9 +53,11 @@ class Client:
         try:
             await within(self._options.clock, self._options.open_timeout_s, supervisor.until_open())
         except TimeoutError:
+            why = (
+                f"no connection within {self._options.open_timeout_s:g} s: {supervisor.reason or 'no answer'}"
+            )
             await supervisor.close()
-            why = f"no connection within {self._options.open_timeout_s:g} s"
-            raise Disconnected(f"{why}: {supervisor.reason}" if supervisor.reason else why) from None
+            raise Disconnected(why) from None
         except BaseException:
             await supervisor.close()
             raise
@@ -150,9 +152,9 @@ class Client:
             # Cancelled, or out of time, in the very moment it was attached: then nobody would ever leave it.
             supervisor.sessions.drop(request["id"])
             raise
-        session = supervisor.sessions.get(reply["session"])
+        session = supervisor.sessions.claim(request["id"], reply["session"])
         if session is None:
-            raise supervisor.error or Disconnected("the session ended at once")
+            raise supervisor.error or ConnectionLost("the session ended while it was being attached")
         return session
 
     async def flush(self) -> None:

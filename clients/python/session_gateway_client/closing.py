@@ -10,8 +10,9 @@ INTERNAL_ERROR: Final = 1011
 SILENT: Final = 4002
 OVERLOADED: Final = 4005
 
-# The peer, or we, broke a rule of the protocol: the same again would end the same way.
-_BROKEN: Final = frozenset({1002, 1003, 1007, 1009, 1010})
+# The peer, or we, broke a rule of the protocol: the same again would end the same way. The gateway never
+# sends 1008 and 1010; a proxy in between may.
+_BROKEN: Final = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 # Refused before the upgrade for a reason that does not pass by waiting.
 _FINAL_STATUSES: Final = frozenset({400, 401, 403, 404, 405, 410, 426})
 
@@ -42,7 +43,7 @@ class Ending:
     @property
     def is_overload(self) -> bool:
         """Whether to stay away longer than usual."""
-        return self.code == OVERLOADED
+        return self.code in (OVERLOADED, INTERNAL_ERROR)
 
     def __str__(self) -> str:
         if self.status is not None:

@@ -76,7 +76,7 @@ class Link:
 
     @property
     def waits_for_replies(self) -> bool:
-        return bool(self._replies)
+        return any(not reply.done() for reply in self._replies.values())
 
     def expects(self, id: str) -> bool:
         """Whether somebody waits for the reply to the request `id`."""

@@ -1,5 +1,6 @@
 """Requests and messages on whichever link is current: ids, time limits, trying again."""
 
+import secrets
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
@@ -38,9 +39,9 @@ class Requests:
         self._links = links
         self._outbox = outbox
         self._options = options
-        # Unguessable and new in every life of the program: an id is an idempotency key for as long as the
-        # message lives.
-        self._prefix = f"{options.random.getrandbits(64):016x}"
+        # Not from `options.random`, which may be seeded: an id is an idempotency key for as long as its
+        # message lives, and a second run of the same seed must not find its messages stored already.
+        self._prefix = secrets.token_hex(8)
         self._n = 0
 
     def new_id(self) -> str:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from session_gateway_client.clock import within
 from session_gateway_client.errors import (
     ClientError,
     ConnectionLost,
@@ -27,6 +28,8 @@ logger: Final = logging.getLogger("session_gateway_client")
 TERMINAL_EVENTS: Final = frozenset({"closed", "expired", "deleted", "superseded"})
 # After a heartbeat said that there is more than we have: time for what is under way to arrive.
 GAP_GRACE_S: Final = 2.0
+# How long a full inbox whose session was never read waits for a first reader, once.
+READER_GRACE_S: Final = 1.0
 # After a welcome: time for the gateway to answer the attachments named in the hello.
 SETTLE_S: Final = 5.0
 
@@ -61,8 +64,8 @@ class Sessions:
         self._tasks = tasks
         self._options = options
         self._sessions: dict[str, Session] = {}
-        # The request that attached each.
-        self._origins: dict[str, str] = {}
+        # Attached by a request whose asker has not taken it yet.
+        self._unclaimed: dict[str, Session] = {}
         # Sessions whose attachment is being renewed: what is beyond the cursor meanwhile is dropped without a
         # word.
         self._renewing: set[str] = set()
@@ -97,25 +100,28 @@ class Sessions:
     def remove(self, session: Session) -> None:
         """Forget a session that has ended for this client."""
         if self._sessions.get(session.id) is session:
-            del self._sessions[session.id], self._origins[session.id]
+            del self._sessions[session.id]
             if session.ended is not None:
                 self._outbox.abandon(session.id, session.ended)
             self._owner.wake()
 
     def drop(self, request: str) -> None:
         """Leave the session that was attached by this request, if one was: who asked has gone."""
-        for session in [session for session in self if self._origins[session.id] == request]:
+        session = self._unclaimed.pop(request, None)
+        if session is not None and session.ended is None:
             session.end(SessionEnded("detached", "nobody waited for it"))
             self.remove(session)
-            if self._owner.current is not None:
-                self._owner.current.offer({"type": "detach", "session": session.id})
+            self._requests.offer({"type": "detach", "session": session.id})
+
+    def claim(self, request: str, id: str) -> Session | None:
+        """Take over the session that this request has attached, or that another had attached before."""
+        return self._unclaimed.pop(request, None) or self._sessions.get(id)
 
     def end_all(self, error: ClientError) -> None:
         """The client is done: so are its sessions."""
         for session in self:
             session.end(error)
         self._sessions.clear()
-        self._origins.clear()
 
     # -- receiving
 
@@ -158,11 +164,15 @@ class Sessions:
         session: a program that only sends needs its acks. Somebody waits for an ack or a reply, which may be
         behind this message: if the waiting one is the reader, neither would ever go on.
         """
-        if not session.has_reader:
-            return
+        waiting = link.until(lambda: not session.inbox.is_full or self._owner.awaits_replies())
         link.is_paused = True
         try:
-            await link.until(lambda: not session.inbox.is_full or self._owner.awaits_replies())
+            if session.has_reader:
+                await waiting
+            else:
+                await within(self._options.clock, READER_GRACE_S, waiting)
+        except TimeoutError:
+            logger.debug("nobody reads %s; its messages are left in the log", session.id)
         finally:
             link.is_paused = False
 
@@ -195,7 +205,7 @@ class Sessions:
         )
         session = Session(self._requests, self, frame, inbox)
         self._sessions[session.id] = session
-        self._origins[session.id] = frame["id"]
+        self._unclaimed[frame["id"]] = session
         return session
 
     def _live(self, link: Link, session: Session, frame: Frame) -> None:
