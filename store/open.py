@@ -10,6 +10,7 @@ from store.cache_memory import MemoryCache
 from store.live import Live
 from store.live_memory import MemoryLive
 from store.log import Log
+from store.log_sqlite import checkup
 from store.log_sqlite.log import SqliteLog
 
 
@@ -46,3 +47,13 @@ class Stores:
 def open_stores(data_dir: Path) -> Stores:
     """The embedded stores: SQLite in the folder, memory for the rest. Nothing is touched before `start`."""
     return Stores(log=SqliteLog(data_dir), live=MemoryLive(), bus=MemoryBus(), cache=MemoryCache())
+
+
+def examine_log(data_dir: Path) -> checkup.Checkup | None:
+    """Look at the log without changing it; None where there is none yet. Unavailable, SchemaRefused."""
+    return checkup.examine(data_dir)
+
+
+def migrate_log(data_dir: Path) -> list[str]:
+    """Bring the log up to date; return what was applied. Unavailable, SchemaRefused."""
+    return checkup.migrate(data_dir)
