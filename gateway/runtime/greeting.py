@@ -83,7 +83,7 @@ async def _admitted(connection: "Connection") -> bool:
     node = connection.node
     limit = node.settings.connections_per_user
     try:
-        admitted = await node.live.admit(connection.entry, limit=limit, lease_ms=node.leases.lease_ms)
+        admitted = await node.leases.admit(connection, limit)
     except Unavailable:
         return (
             True  # the indexes are soft state: without them the limit is not kept, and nobody is locked out

@@ -98,6 +98,16 @@ class Leases:
         except Unavailable:
             self.departed(connection)
 
+    async def admit(self, connection: "Connection", limit: int) -> bool:
+        """Index a new connection unless its user has `limit` others. Unavailable."""
+        if await self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms):
+            return True
+        # Among those counted may be some that have just gone from here: a client that reconnects at once has room.
+        if not self._departed:
+            return False
+        await self._flush_departed()
+        return await self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms)
+
     async def settle(self, token: str) -> None:
         """Write the last word of a connection that has just gone, before its token is used."""
         if any(token == departed for _, departed, _ in self._departed):

@@ -290,3 +290,13 @@ async def test_a_stopping_node_answers_what_is_in_flight_before_it_sends_everybo
         await w.node.drain()
         assert await alice.closed() == 4000
         assert sorted(f["seq"] for f in alice.outlet.frames if f["type"] == "ack") == list(range(1, 51))
+
+
+async def test_a_user_at_the_limit_may_come_back_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path, connections_per_user=2) as w:
+        await w.client()
+        for _ in range(10):
+            (await w.client()).vanish()
+        last = await w.client()
+        assert (await w.connect().hello())["code"] == "limit_reached"
+        assert last.outlet.closed is None
