@@ -105,7 +105,9 @@ def settings(as_json: bool) -> None:
 def doctor(as_json: bool) -> None:
     """Examine settings, data, ports and machine; say what to do about what is wrong. Changes nothing."""
     from gateway.doctor import examine
+    from gateway.telemetry import logs
 
+    logs.configure(level="error")  # what is found is the answer, not a line of log beside it
     findings = examine()
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(findings), indent=1))
