@@ -49,7 +49,7 @@ class Client:
         if self._supervisor is not None:
             raise RuntimeError("a client is entered once; make another")
         supervisor = self._supervisor = Supervisor(self._url, self._credential, self._options)
-        supervisor.tasks.spawn(supervisor.run(), "gateway supervisor")
+        supervisor.start()
         try:
             await within(self._options.clock, self._options.open_timeout_s, supervisor.until_open())
         except TimeoutError:

@@ -41,6 +41,10 @@ class Owner(Protocol):
     def current(self) -> Link | None:
         """The link that requests and messages use."""
 
+    @property
+    def successor(self) -> Link | None:
+        """The link the client is moving to."""
+
     def awaits_replies(self) -> bool:
         """Whether somebody waits for an ack or a reply."""
 
@@ -206,6 +210,8 @@ class Sessions:
         session = Session(self._requests, self, frame, inbox)
         self._sessions[session.id] = session
         self._unclaimed[frame["id"]] = session
+        if self._owner.successor is not None:
+            self._renew(session, self._owner.successor, "attached in the middle of a move")
         return session
 
     def _live(self, link: Link, session: Session, frame: Frame) -> None:
@@ -270,10 +276,11 @@ class Sessions:
                 and not session.inbox.is_lagging
                 and link is self._owner.current
             ):
-                self._tasks.spawn(self._look_for_gap(session, link), "gateway gap check")
+                self._tasks.spawn(
+                    self._look_for_gap(session, link, session.inbox.cursor), "gateway gap check"
+                )
 
-    async def _look_for_gap(self, session: Session, link: Link) -> None:
-        cursor = session.inbox.cursor
+    async def _look_for_gap(self, session: Session, link: Link, cursor: int) -> None:
         await self._options.clock.sleep(GAP_GRACE_S)
         if session.inbox.cursor == cursor < session.head and link.is_up and not link.is_paused:
             self._renew(session, link, f"nothing arrives after {cursor}, the head is {session.head}")

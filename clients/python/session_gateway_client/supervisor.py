@@ -1,6 +1,7 @@
 """Keeps one client connected: makes links, replaces lost ones, moves to another node, and routes frames."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -74,6 +75,7 @@ class Supervisor:
         self.error: ClientError | None = None
         self.welcome: Welcome | None = None
         self.current: Link | None = None
+        self.successor: Link | None = None
         self.feed = Feed(options.queue_events)
         self.tasks = Tasks()
         self.outbox = Outbox(
@@ -90,8 +92,8 @@ class Supervisor:
         self._clock = options.clock
         self._backoff = Backoff(options.random)
         self._resume: str | None = None
-        self._next: Link | None = None
         self._links: set[Link] = set()
+        self._main: asyncio.Task[None] | None = None
         self._move: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._poke = asyncio.Event()
@@ -150,20 +152,26 @@ class Supervisor:
         """Close the links with 1000, end every task, tell everybody who waits."""
         self._finish(ClientClosed("the client was closed"))
         try:
+            # First nothing makes a connection any more, then those that are there are closed.
+            makers = {task for task in (self._main, self._move) if task is not None}
+            await reap(*(makers - {asyncio.current_task()}))
             await asyncio.gather(*(link.close() for link in tuple(self._links)))
         finally:
             await self.tasks.close()
 
-    async def run(self) -> None:
-        """Keep connected until the client is closed or sent away."""
+    def start(self) -> None:
+        """Connect, and stay connected until the client is closed or sent away."""
+        self._main = asyncio.create_task(self._run(), name="gateway supervisor")
+
+    async def _run(self) -> None:
         try:
             await self._keep_connected()
-        except Disconnected as error:
+        except (Disconnected, ClientClosed) as error:
             logger.info("not reconnecting: %s", error)
             self._finish(error)
-        finally:
-            if self._move is not None:
-                await reap(self._move)
+        except Exception:
+            logger.exception("the supervisor failed")
+            self._finish(Disconnected("the client failed; its log says why"))
 
     # -- for links
 
@@ -269,6 +277,9 @@ class Supervisor:
             resume=self._resume,
             cursors=self.sessions.cursors(),
         )
+        if self.error is not None:
+            # Closed by the token's provider.
+            raise self.error
         socket, welcome = await shake_hands(url, frame, headers, self._options)
         link = Link(socket, welcome, self, self.outbox, self._options)
         self._resume = welcome.resume
@@ -298,13 +309,13 @@ class Supervisor:
             if link is self.current:
                 if self._move is not None:
                     await reap(self._move)
-                if self._next is None or not self._next.is_up:
-                    self.current = self._next = None
+                if self.successor is None or not self.successor.is_up:
+                    self.current = self.successor = None
                     if self._clock.monotonic() - link.opened_at >= HEALTHY_S:
                         self._backoff.reset()
                     return link.ended.result()
-                self._take(self._next)
-                self._next = None
+                self._take(self.successor)
+                self.successor = None
                 self.sessions.attach_missing(self.current)
             if self.current is None:
                 return link.ended.result()
@@ -323,23 +334,22 @@ class Supervisor:
         deadline = clock.monotonic() + frame.get("deadline_ms", 30_000) / 1000
         url = target(self._url, frame.get("url"))
         await clock.sleep(max(0, frame.get("slot_ms", 0)) / 1000)
-        attempt = 0
-        while clock.monotonic() < deadline:
+        for attempt in itertools.count():
+            retry_after_s = 0.0
             try:
-                self._next = link = await self._connect(url)
+                self.successor = link = await self._connect(url)
+                await within(clock, deadline - clock.monotonic(), self._until_live(link))
             except LinkFailed as failed:
-                logger.debug("moving failed: %s", failed)
-                await clock.sleep(failed.ending.retry_after_s + full_jitter(random, attempt))
-                attempt += 1
-                continue
-            try:
-                left = deadline - clock.monotonic()
-                await within(clock, left, self._until_live(link))
+                retry_after_s = failed.ending.retry_after_s
             except TimeoutError:
                 return
-            if link.is_up:
-                return await self._switch(old, link, deadline)
-            self._next = None
+            else:
+                if link.is_up:
+                    return await self._switch(old, link, deadline)
+                self.successor = None
+            await clock.sleep(retry_after_s + full_jitter(random, attempt))
+            if clock.monotonic() >= deadline:
+                return
 
     async def _until_live(self, link: Link) -> None:
         await link.until(lambda: self.sessions.are_live_on(link))
@@ -354,7 +364,7 @@ class Supervisor:
         except TimeoutError:
             logger.debug("the last acks of the old connection did not come; sending again on the new one")
         if link.is_up:
-            self._next = None
+            self.successor = None
             self._take(link)
             self.sessions.attach_missing(link)
             await old.close()
@@ -393,7 +403,7 @@ class Supervisor:
             return
         self._set_state("closed", str(error))
         self.error = error
-        self.current = self._next = None
+        self.current = self.successor = None
         self._changed.set()
         self.outbox.close(error)
         self.sessions.end_all(error)

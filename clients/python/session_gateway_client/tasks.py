@@ -24,7 +24,7 @@ class Tasks:
     """The set of tasks that run on behalf of one owner."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._is_closed = False
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -39,7 +39,8 @@ class Tasks:
     async def close(self) -> None:
         """Cancel them all and wait for their end."""
         self._is_closed = True
-        await reap(*self._running)
+        # Closed from inside one of them: that one ends by itself.
+        await reap(*(self._running - {asyncio.current_task()}))
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)

@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from session_gateway_client import Client, Options, connect
+from tests.waiting import turns
 
 Frame = dict[str, Any]
 TOKEN: Final = "t0ken"
@@ -186,6 +187,7 @@ class ScriptedGateway:
         self.port = 0
         self.peers: list[Peer] = []
         self.failures: list[Exception] = []
+        self.scripts: set[asyncio.Task[Any]] = set()
         # Answers to upgrades, in front of the scripts: a status and headers.
         self.upgrades: list[tuple[HTTPStatus, dict[str, str]]] = []
         self.requests: list[Request] = []
@@ -216,6 +218,8 @@ class ScriptedGateway:
     async def serve(self, socket: ServerConnection) -> None:
         peer = Peer(socket)
         self.peers.append(peer)
+        if (script := asyncio.current_task()) is not None:
+            self.scripts.add(script)
         try:
             if not self._scripts:
                 raise AssertionError("one connection more than the test has scripts for")
@@ -249,5 +253,10 @@ async def gateway(*scripts: Script) -> AsyncIterator[ScriptedGateway]:
             for failure in scripted.failures:
                 error.add_note(f"the script failed: {failure!r}")
             raise
+        finally:
+            # Some wait for something else than their socket.
+            await turns(50)
+            for script in scripted.scripts:
+                script.cancel()
     if scripted.failures:
         raise scripted.failures[0]

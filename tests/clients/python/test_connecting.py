@@ -8,6 +8,7 @@ import pytest
 
 from session_gateway_client import (
     Client,
+    ClientClosed,
     Connected,
     Disconnected,
     Event,
@@ -62,6 +63,18 @@ async def test_closing_twice_and_closing_from_a_listener_are_harmless() -> None:
         await asyncio.gather(*closings)
         with pytest.raises(Exception, match="closed"):
             await client.open()
+
+
+async def test_closing_from_inside_the_token_provider_does_not_hang() -> None:
+    async def provider() -> str:
+        await client.close()
+        return TOKEN
+
+    async with gateway() as server:
+        client = connect(server.url, token_provider=provider, options=Options(proxy=None))
+        with pytest.raises(ClientClosed):
+            await client.__aenter__()
+        assert server.requests == []
 
 
 async def test_the_wrong_arguments_are_refused_before_anything_is_connected() -> None:

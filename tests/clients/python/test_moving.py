@@ -1,0 +1,250 @@
+"""Make before break: the second connection is live before the first one closes."""
+
+import asyncio
+from functools import partial
+from http import HTTPStatus
+
+from session_gateway_client import Connected, Event, Signal
+from session_gateway_client.supervisor import target
+from tests.clients.python.scripted import OTHER, SESSION, Frame, ManualClock, Peer, gateway
+from tests.waiting import turns, until
+
+
+class Stage:
+    """What the scripts of one move tell each other."""
+
+    def __init__(self) -> None:
+        self.hello: Frame = {}
+        self.arrived = asyncio.Event()
+        self.go_live = asyncio.Event()
+        self.first_closed: int | None = None
+
+
+async def moving(peer: Peer, stage: Stage, *, slot_ms: int = 0, deadline_ms: int = 30_000) -> None:
+    """The old node: opens, delivers 1 and 2, and says that it leaves."""
+    await peer.opened()
+    await peer.messages(1, 2)
+    await peer.send("migrate", slot_ms=slot_ms, deadline_ms=deadline_ms, url=None, reason="drain")
+
+
+async def taking_over(peer: Peer, stage: Stage) -> None:
+    """The new node: attaches what the hello names, is live when told."""
+    stage.hello = await peer.welcome(resumed=True, connection="c-2", node="n2")
+    stage.arrived.set()
+    for reference in stage.hello["attach"]:
+        await peer.attached(session=reference["session"], since=reference["since"], head=9)
+    await stage.go_live.wait()
+    await peer.messages(3, 9)
+    await peer.send("live", session=SESSION, seq=9)
+
+
+async def test_both_deliver_until_the_second_is_live_and_nothing_comes_twice() -> None:
+    stage = Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        await stage.arrived.wait()
+        # The old connection goes on delivering, faster than the new one.
+        await peer.messages(3, 6)
+        delivered.set()
+        stage.first_closed = await peer.until_closed()
+
+    delivered = asyncio.Event()
+    async with gateway(first, lambda peer: taking_over(peer, stage)) as server, server.client() as client:
+        seen: list[Event] = []
+        client.on_event(seen.append)
+        session = await client.open()
+        await delivered.wait()
+        got = [(await anext(session)).seq for _ in range(6)]
+        assert len(server.peers) == 2
+        assert stage.first_closed is None
+        stage.go_live.set()
+        got += [(await anext(session)).seq for _ in range(3)]
+        assert got == list(range(1, 10))
+        await until(lambda: stage.first_closed == 1000)
+        assert stage.hello["resume"] == "resume-1"
+        assert stage.hello["attach"] == [{"session": SESSION, "since": 2}]
+        # Not for a moment was it anything but open.
+        assert [event for event in seen if not isinstance(event, Connected)] == []
+        assert [event.node for event in seen if isinstance(event, Connected)] == ["n2"]
+        assert (client.state, client.connection) == ("open", "c-2")
+
+
+async def test_it_waits_for_its_slot() -> None:
+    clock, stage = ManualClock(), Stage()
+    async with (
+        gateway(
+            lambda peer: moving(peer, stage, slot_ms=1400), lambda peer: taking_over(peer, stage)
+        ) as server,
+        server.client(clock=clock, open_timeout_s=9999) as client,
+    ):
+        await client.open()
+        await until(lambda: clock.sleeps(1.4))
+        assert len(server.peers) == 1
+        clock.advance(1.4)
+        await stage.arrived.wait()
+
+
+async def test_acks_of_the_old_connection_arrive_and_what_is_sent_meanwhile_goes_over_the_new_one() -> None:
+    stage = Stage()
+    sent: dict[str, list[str]] = {"old": [], "new": []}
+
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        in_flight = await peer.expect("send")
+        sent["old"].append(in_flight["content"])
+        await peer.send("migrate", slot_ms=0, deadline_ms=30_000, url=None, reason="drain")
+        await stage.go_live.wait()
+        await turns(50)
+        await peer.ack(in_flight, 1)
+        await peer.until_closed()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(resumed=True)
+        await peer.attached(since=0, head=0)
+        await peer.send("live", session=SESSION, seq=0)
+        stage.go_live.set()
+        for seq in (2, 3):
+            frame = await peer.expect("send")
+            sent["new"].append(frame["content"])
+            await peer.ack(frame, seq)
+
+    async with gateway(first, second) as server, server.client() as client:
+        session = await client.open()
+        acks = await asyncio.gather(*(session.send(f"text {n}") for n in range(3)))
+        assert [ack.seq for ack in acks] == [1, 2, 3]
+        assert sent == {"old": ["text 0"], "new": ["text 1", "text 2"]}
+
+
+def names(events: list[Event]) -> list[str]:
+    return [event.name for event in events if isinstance(event, Signal)]
+
+
+async def test_signals_are_not_doubled_while_two_connections_overlap() -> None:
+    stage = Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        await stage.arrived.wait()
+        await peer.send("signal", session=SESSION, name="typing", sender="bob", connection="c-9")
+        await peer.until_closed()
+
+    async def second(peer: Peer) -> None:
+        stage.hello = await peer.welcome(resumed=True, connection="c-2")
+        await peer.attached(since=2, head=3)
+        await peer.send("signal", session=SESSION, name="typing", sender="bob", connection="c-9")
+        stage.arrived.set()
+        await stage.go_live.wait()
+        await peer.messages(3, 3)
+        await peer.send("live", session=SESSION, seq=3)
+
+    async with gateway(first, second) as server, server.client() as client:
+        seen: list[Event] = []
+        client.on_event(seen.append)
+        await client.open()
+        await until(lambda: any(isinstance(event, Signal) for event in seen))
+        stage.go_live.set()
+        await until(lambda: client.connection == "c-2")
+        await server.peers[1].send("signal", session=SESSION, name="bye", sender="bob", connection="c-9")
+        await until(lambda: "bye" in names(seen))
+        assert [name for name in names(seen) if name == "typing"] == ["typing"]
+
+
+async def test_the_old_node_dies_before_the_second_is_live_and_the_second_carries_on() -> None:
+    stage = Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        await stage.arrived.wait()
+        peer.drop()
+
+    async with gateway(first, lambda peer: taking_over(peer, stage)) as server, server.client() as client:
+        session = await client.open()
+        await stage.arrived.wait()
+        await until(lambda: client.connection == "c-2")
+        stage.go_live.set()
+        assert [(await anext(session)).seq for _ in range(9)] == list(range(1, 10))
+        assert len(server.peers) == 2
+
+
+async def test_at_the_deadline_the_old_node_closes_with_4000_and_the_second_takes_over_as_far_as_it_is() -> (
+    None
+):
+    clock, stage = ManualClock(), Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage, deadline_ms=5_000)
+        await stage.arrived.wait()
+        await until(lambda: clock.time >= 1005.0)
+        await peer.close(4000)
+
+    second = partial(taking_over, stage=stage)
+    async with gateway(first, second) as server, server.client(clock=clock) as client:
+        session = await client.open()
+        await stage.arrived.wait()
+        clock.advance(5.0)
+        await until(lambda: client.connection == "c-2")
+        stage.go_live.set()
+        assert [(await anext(session)).seq for _ in range(9)] == list(range(1, 10))
+        assert len(server.peers) == 2
+
+
+async def test_nobody_to_move_to_until_the_old_node_is_gone_is_an_ordinary_reconnect() -> None:
+    stage = Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        await until(lambda: len(server.requests) >= 3)
+        await peer.close(4000)
+
+    async with gateway(first, lambda peer: taking_over(peer, stage)) as server, server.client() as client:
+        server.upgrades = [(HTTPStatus.SERVICE_UNAVAILABLE, {})] * 2
+        session = await client.open()
+        await stage.arrived.wait()
+        stage.go_live.set()
+        assert [(await anext(session)).seq for _ in range(9)] == list(range(1, 10))
+
+
+async def test_a_session_attached_during_the_move_is_attached_on_the_second_too() -> None:
+    stage = Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        request = await peer.expect("attach")
+        await peer.attached(id=request["id"], session=OTHER)
+        await peer.until_closed()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(resumed=True)
+        stage.arrived.set()
+        await stage.go_live.wait()
+        await peer.attached(since=2, head=2)
+        request = await peer.expect("attach")
+        assert (request["session"], request["since"]) == (OTHER, 0)
+        await peer.attached(id=request["id"], session=OTHER)
+        await peer.messages(1, 1, session=OTHER)
+
+    async with gateway(first, second) as server, server.client() as client:
+        await client.open()
+        await stage.arrived.wait()
+        other = await client.attach(OTHER, since=0)
+        stage.go_live.set()
+        assert (await anext(other)).seq == 1
+
+
+async def test_closing_in_the_middle_of_a_move_leaves_nothing() -> None:
+    stage = Stage()
+    async with gateway(lambda peer: moving(peer, stage), lambda peer: taking_over(peer, stage)) as server:
+        async with server.client() as client:
+            await client.open()
+            await stage.arrived.wait()
+        # The second may have been in the middle of its handshake: then it is cut, not closed.
+        assert server.peers[0].socket.close_code == 1000
+        await until(lambda: all(peer.socket.close_code is not None for peer in server.peers))
+
+
+def test_a_move_does_not_drop_the_encryption_and_goes_only_to_websockets() -> None:
+    assert target("wss://a/ws", "ws://b/ws") == "wss://a/ws"
+    assert target("wss://a/ws", "wss://b/ws") == "wss://b/ws"
+    assert target("ws://a/ws", "http://b/") == "ws://a/ws"
+    assert target("ws://a/ws", None) == "ws://a/ws"
