@@ -16,8 +16,8 @@ from gateway.protocol.codec import FrameError, decode, read_id
 from gateway.protocol.frames import ClientFrame, Hello
 from gateway.protocol.limits import Limits, TokenBucket
 
-# A client that obeys `retry_after_ms` has few frames refused. One that has twice its burst refused in ten
-# seconds does not read its answers, and costs as much as if it were served.
+# A client that waits for `retry_after_ms` may be refused again and again, and does not flood. One that sends
+# twice its burst without waiting, in ten seconds, does not read its answers, and costs as if it were served.
 FLOOD_WINDOW_S: Final = 10.0
 FLOOD_BURSTS: Final = 2
 
@@ -136,14 +136,15 @@ _NOTHING: Final = Nothing()
 class Peer:
     """One client's conversation. `receive` and `binary` take what came, the rest what was decided."""
 
-    __slots__ = ("_bucket", "_limits", "_refused", "_refused_since", "state")
+    __slots__ = ("_bucket", "_impatient", "_impatient_since", "_limits", "_retry_at", "state")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.state = State.OPENING
         self._limits = limits
         self._bucket = TokenBucket(limits.frames_per_s, limits.frames_burst)
-        self._refused = 0
-        self._refused_since = now
+        self._retry_at = now  # what comes before it, after a refusal, comes too soon
+        self._impatient = 0
+        self._impatient_since = now
 
     def receive(self, data: bytes, now: float) -> Outcome:
         """Take one text message."""
@@ -218,12 +219,13 @@ class Peer:
         return Hang(CloseCode.PROTOCOL_VIOLATION, clip_reason(reason))
 
     def _excess(self, wait_s: float, id: str | None, now: float) -> Answer | Hang:
-        if now - self._refused_since > FLOOD_WINDOW_S:
-            self._refused_since = now
-            self._refused = 0
-        self._refused += 1
+        if now - self._impatient_since > FLOOD_WINDOW_S:
+            self._impatient_since = now
+            self._impatient = 0
+        self._impatient += now < self._retry_at
+        self._retry_at = now + wait_s
         allowed = f"{self._limits.frames_per_s:g} frames a second are allowed"
-        if self._refused > FLOOD_BURSTS * self._limits.frames_burst:
+        if self._impatient > FLOOD_BURSTS * self._limits.frames_burst:
             self._step(Input.FLOOD)
             return Hang(CloseCode.FLOODING, allowed)
         self._step(Input.EXCESS)
