@@ -49,7 +49,7 @@ export class Client extends Emitter {
       throw new GatewayError("unsupported", "there is no WebSocket here: give one in the options (in Node before 22: ws)");
     }
     this.#link = new Link(this.#surroundings, { WebSocket, url: socketUrl(url) }, this.#credentials, this.#linkHooks());
-    this.#requests = new Requests(this.#surroundings, () => this.#link.current, timeoutMs);
+    this.#requests = new Requests(this.#surroundings, this.#requestLink(), timeoutMs);
     this.#attachments = new Attachments(this.#surroundings, this.#attachmentServices(timeoutMs));
     this.#marks = new Marks(this.#surroundings, (attachment) => this.#mark(attachment));
     const shelf = new Shelf(options.storage, options.storageKey ?? "gateway.outbox", (error) => emit(this, "error", error));
@@ -117,7 +117,7 @@ export class Client extends Emitter {
 
   open(options = {}) {
     const { title, persistent, ttl, exclusive, context, metadata, text, voice } = options;
-    return this.#request(
+    return this.#requests.run(
       { type: "open", title, persistent, ttl, exclusive, context, metadata, text, voice },
       // Before the frames that follow: the first messages must find their session.
       { take: (frame) => this.#adopt(frame.session, frame.since ?? 0) },
@@ -179,6 +179,13 @@ export class Client extends Emitter {
     };
   }
 
+  #requestLink() {
+    return {
+      current: () => this.#link.current,
+      refusal: () => (this.state.name === "closed" ? closedError(this.state) : null),
+    };
+  }
+
   #dispatchParts() {
     return {
       link: this.#link,
@@ -216,7 +223,7 @@ export class Client extends Emitter {
       pending: () => this.#outbox.entries,
       send: (attachment, content, options) => this.#send(attachment, content, options),
       read: (attachment, seq) => this.#marks.add(attachment, seq),
-      request: (frame, options) => this.#request(frame, options),
+      request: (frame, options) => this.#requests.run(frame, options),
       end: (attachment, error) => this.#attachments.end(attachment, error),
       detach: (attachment) => this.#detach(attachment),
     };
@@ -259,7 +266,7 @@ export class Client extends Emitter {
 
   #attached(attachment) {
     this.#tell("attached", attachment, attachment.session);
-    this.#mark(attachment);
+    this.#marks.repeat(attachment);
     this.#outbox.flush(attachment.id);
   }
 
@@ -325,14 +332,10 @@ export class Client extends Emitter {
     const connection = this.#link.current;
     this.#attachments.end(attachment, new GatewayError("detached", "the session was detached by this client"));
     if (connection?.attached.delete(attachment.id) || connection?.asking.has(attachment.id)) {
-      await this.#request({ type: "detach", session: attachment.id }).catch(() => {
+      await this.#requests.run({ type: "detach", session: attachment.id }).catch(() => {
         // Not attached, or the connection is gone: detached either way.
       });
     }
-  }
-
-  #request(frame, options) {
-    return this.state.name === "closed" ? Promise.reject(closedError(this.state)) : this.#requests.run(frame, options);
   }
 }
 

@@ -11,7 +11,7 @@ const CODES = new Map([
   [1003, { name: "unsupported_data", ...NEVER, why: "The gateway does not take this kind of data." }],
   [1007, { name: "invalid_payload", ...NEVER, why: "The gateway received text that it cannot read." }],
   [1008, { name: "policy_violation", ...NEVER, why: "The gateway does not allow this connection." }],
-  [1009, { name: "too_big", ...NEVER, why: "Something sent was too large for the gateway." }],
+  [1009, { name: "message_too_big", ...NEVER, why: "Something sent was too large for the gateway." }],
   [1010, { name: "extension_missing", ...NEVER, why: "The gateway lacks an extension." }],
   [1011, { name: "internal_error", ...AGAIN, why: "The gateway had an internal error." }],
   [4000, { name: "node_leaving", ...AGAIN, why: "This gateway node is being restarted." }],

@@ -65,6 +65,9 @@ const HANDLERS = {
   },
 
   signal(parts, connection, frame, attachment) {
+    if (frame.id != null) {
+      return; // the answer to a signal of our own
+    }
     if (frame.session === undefined) {
       if (connection === parts.link.current) {
         parts.tell("signal", null, signalFrom(frame));

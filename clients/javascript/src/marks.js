@@ -22,6 +22,12 @@ export class Marks {
     this.#timer ??= this.#surroundings.setTimeout(() => this.flush(), GATHER_MS);
   }
 
+  /** Tell the gateway again: it may not have heard the marker on the connection that was lost. */
+  repeat(attachment) {
+    this.#due.delete(attachment);
+    this.#send(attachment);
+  }
+
   flush() {
     this.#surroundings.clearTimeout(this.#timer);
     this.#timer = null;

@@ -75,9 +75,7 @@ export class Outbox {
     const shipment = this.#shipments.get(frame.id);
     // Whichever connection brings it: committed is committed.
     if (shipment !== undefined && shipment.entry.session === frame.session) {
-      const lane = this.#lanes.get(frame.session);
-      lane.isCautious = false;
-      lane.refusals = 0;
+      this.#lanes.get(frame.session).isCautious = false;
       this.#remove(shipment);
       shipment.acked(frame);
       this.#services.changed(shipment.entry);
@@ -153,7 +151,7 @@ export class Outbox {
 
   #admit(shipment) {
     const { session, id } = shipment.entry;
-    const lane = this.#lanes.get(session) ?? { shipments: [], timer: null, isCautious: false, refusals: 0 };
+    const lane = this.#lanes.get(session) ?? { shipments: [], timer: null, heldUntil: 0, isCautious: false };
     lane.shipments.push(shipment);
     this.#lanes.set(session, lane);
     this.#shipments.set(id, shipment);
@@ -183,13 +181,15 @@ export class Outbox {
     const lane = this.#lanes.get(session);
     this.#recall(shipment);
     lane.isCautious = true;
-    lane.refusals += 1;
-    const delayMs = Math.max(jitter(this.#surroundings.random, lane.refusals), error.retryAfterMs ?? 0);
+    shipment.refusals += 1;
+    const now = this.#surroundings.now();
+    const delayMs = Math.max(jitter(this.#surroundings.random, shipment.refusals), error.retryAfterMs ?? 0);
+    lane.heldUntil = Math.max(lane.heldUntil, now + delayMs);
     this.#surroundings.clearTimeout(lane.timer);
     lane.timer = this.#surroundings.setTimeout(() => {
       lane.timer = null;
       this.flush(session);
-    }, delayMs);
+    }, lane.heldUntil - now);
   }
 
   #recall(shipment) {

@@ -10,16 +10,16 @@ export const REQUEST_PREFIX = "rq:";
 
 export class Requests {
   #surroundings;
-  #current;
+  #link;
   #timeoutMs;
   #waiting = new Set();
   #pausing = new Set();
   #count = 0;
 
-  /** current() → the connection in charge or null. */
-  constructor(surroundings, current, timeoutMs) {
+  /** link: current() → the connection in charge or null, refusal() → why there will be none, or null. */
+  constructor(surroundings, link, timeoutMs) {
     this.#surroundings = surroundings;
-    this.#current = current;
+    this.#link = link;
     this.#timeoutMs = timeoutMs;
   }
 
@@ -58,7 +58,7 @@ export class Requests {
   }
 
   async #start(request) {
-    const connection = this.#current();
+    const connection = this.#link.current();
     const timeoutMs = request.deadline - this.#surroundings.now();
     if (connection === null) {
       this.#wait(request, timeoutMs);
@@ -77,6 +77,11 @@ export class Requests {
   }
 
   #wait(request, ms) {
+    const refusal = this.#link.refusal();
+    if (refusal !== null) {
+      request.reject(refusal);
+      return;
+    }
     if (this.#waiting.size >= WAITING_REQUESTS) {
       request.reject(new GatewayError("queue_full", "too many requests wait for a connection", true));
       return;

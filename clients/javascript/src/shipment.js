@@ -13,6 +13,7 @@ export class Shipment {
     /** The connection it was sent on and not yet answered; null while it waits. */
     this.connection = null;
     this.timer = null;
+    this.refusals = 0;
     this.isRestored = false;
     this.sending = new Promise((resolve, reject) => {
       this.#resolve = resolve;
