@@ -1,0 +1,1 @@
+"""What clients saw, what is stored, and whether the two agree."""

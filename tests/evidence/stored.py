@@ -1,0 +1,50 @@
+"""What is in the log's database after a run, read from beside the gateway."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.evidence.history import digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMessage:
+    """One row of `messages`."""
+
+    session: str
+    seq: int
+    sender: str
+    client_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """All messages, by session and seq, and each session's head as its own row has it."""
+
+    messages: Sequence[StoredMessage]
+    heads: Mapping[str, int]
+
+
+def read_sqlite(database: Path) -> Stored:
+    """Read the embedded log, read-only: a checker that could repair what it checks would prove nothing."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        heads = dict(connection.execute("SELECT id, head FROM sessions"))
+        rows = connection.execute(
+            "SELECT session_id, seq, sender, client_id, role, content, metadata FROM messages"
+            " ORDER BY session_id, seq"
+        )
+        messages = [
+            StoredMessage(
+                session=session,
+                seq=seq,
+                sender=sender,
+                client_id=client_id,
+                digest=digest(role, content, json.loads(metadata)),
+            )
+            for session, seq, sender, client_id, role, content, metadata in rows
+        ]
+    return Stored(messages, heads)
