@@ -322,6 +322,21 @@ def test_no_secret_is_shown() -> None:
     assert "jwt_secret=None" in repr(load({}))
 
 
+def test_values_are_shown_in_one_line_each() -> None:
+    environ = {"GATEWAY_JWT_PUBLIC_KEY": pem(PRIVATE["ES256"]), "GATEWAY_ORIGINS": "http://a,http://b"}
+    shown = {each.name: each.value for each in effective(read(environ))}
+    assert shown["GATEWAY_JWT_PUBLIC_KEY"] == "-----BEGIN PUBLIC KEY----- …"
+    assert shown["GATEWAY_ORIGINS"] == "http://a,http://b"
+    assert shown["GATEWAY_TRUSTED_PROXIES"] == "–"
+    assert shown["GATEWAY_SWEEP_S"] == "5"
+    assert all("\n" not in value for value in shown.values())
+
+
+def test_a_node_has_a_name_that_can_be_part_of_a_key() -> None:
+    for name in ("a b", "a{b}", "x" * 65):
+        assert "is not a name" in problem(NODE_ID=name)
+
+
 @given(st.text(min_size=1, max_size=31).filter(str.strip))
 def test_no_error_repeats_a_secret(secret: str) -> None:
     if len(secret.encode("utf-8", "surrogatepass")) >= 32:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -12,12 +13,14 @@ from tests.waiting import until
 class Publisher:
     """Serves `keys`, or `body` when set; counts how often it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.keys: list[dict[str, object]] = []
         self.body: bytes | None = None
         self.status = 200
         self.asked = 0
         self.drip = False
+        self.silent = False
         self.cut = False
         self._may_answer = asyncio.Event()
         self._may_answer.set()
@@ -28,7 +31,7 @@ class Publisher:
     def url(self) -> str:
         assert self._server is not None
         port = self._server.sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}/.well-known/jwks.json"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{port}/.well-known/jwks.json"
 
     def hold(self) -> None:
         """Answer nobody before `release`."""
@@ -38,7 +41,7 @@ class Publisher:
         self._may_answer.set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=self.tls)
         return self
 
     async def __aexit__(
@@ -58,6 +61,8 @@ class Publisher:
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
             await self._may_answer.wait()
+            if self.silent:
+                raise ConnectionAbortedError
             body = json.dumps({"keys": self.keys}).encode() if self.body is None else self.body
             length = f"Content-Length: {len(body)}\r\n\r\n"
             writer.write(f"HTTP/1.1 {self.status} Whatever\r\nLocation: {self.url}\r\n{length}".encode())

@@ -1,8 +1,10 @@
 """Published keys are fetched over real HTTP: rarely, once for all who wait, and never in the loop's way."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -12,7 +14,7 @@ from gateway.auth.jwks import FRESH_S, RETRY_S, STALE_S, PublishedKeys
 from gateway.auth.keys import from_jwk
 from gateway.auth.tokens import Tokens
 from gateway.errors import Unauthenticated, Unavailable
-from tests.auth.makers import EC, ED, RSA, SECRET, StandingClock, claims, jwk, signed
+from tests.auth.makers import EC, ED, RSA, SECRET, StandingClock, certify, claims, jwk, signed
 from tests.auth.publisher import Publisher
 from tests.waiting import until
 
@@ -272,3 +274,27 @@ async def test_an_answer_cut_short_is_none(publisher: Publisher) -> None:
 async def test_nobody_there_is_told_at_once(unused_tcp_port_factory: Callable[[], int]) -> None:
     with pytest.raises(FetchFailed, match="Connect"):
         await fetch(f"http://127.0.0.1:{unused_tcp_port_factory()}/", timeout_s=2, most_bytes=1000)
+
+
+async def test_a_source_that_hangs_up_is_told(publisher: Publisher) -> None:
+    publisher.silent = True
+    with pytest.raises(FetchFailed):
+        await fetch(publisher.url, timeout_s=2, most_bytes=1000)
+
+
+async def test_https_is_believed_from_those_the_machine_trusts_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = certify(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    async with Publisher(tls) as serving:
+        serving.keys = [jwk("RS256", "r1")]
+        with pytest.raises(FetchFailed, match="CERTIFICATE_VERIFY_FAILED"):
+            await fetch(serving.url, timeout_s=5, most_bytes=10_000)
+        assert serving.asked == 0
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert b"r1" in await fetch(serving.url, timeout_s=5, most_bytes=10_000)
+        # Trusted, but not for this name.
+        with pytest.raises(FetchFailed, match="CERTIFICATE_VERIFY_FAILED"):
+            await fetch(serving.url.replace("127.0.0.1", "localhost"), timeout_s=5, most_bytes=10_000)

@@ -1,11 +1,13 @@
 """A ticket or resume token is good once, for a short while, and no store ever sees it."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from gateway.auth.tickets import TICKET_TTL_MS, Resumes, Tickets, digest
 from gateway.auth.tokens import Identity
+from store.open import open_stores
 from tests.auth.makers import NOW_MS, StandingClock
 from tests.auth.memory import OnceOnly, live
 
@@ -31,6 +33,13 @@ async def test_of_a_hundred_who_redeem_a_ticket_at_once_one_gets_in(store: OnceO
     got = await asyncio.gather(*(tickets.redeem(ticket) for _ in range(100)))
     assert [identity for identity in got if identity is not None] == [ALICE]
     assert await tickets.redeem(ticket) is None
+
+
+async def test_the_race_for_a_ticket_has_one_winner_in_the_embedded_store_too(tmp_path: Path) -> None:
+    tickets = Tickets(open_stores(tmp_path).live, StandingClock())
+    ticket, _ = await tickets.issue(ALICE)
+    got = await asyncio.gather(*(tickets.redeem(ticket) for _ in range(100)))
+    assert [identity for identity in got if identity is not None] == [ALICE]
 
 
 async def test_of_a_hundred_who_take_a_resume_token_at_once_one_gets_it(store: OnceOnly) -> None:
