@@ -1,0 +1,22 @@
+// A token for the examples: GATEWAY_TOKEN, or one by name from a gateway on this machine.
+
+export const GATEWAY = process.env.GATEWAY_ADDRESS ?? "http://127.0.0.1:8000";
+
+export async function getToken(user) {
+  if (process.env.GATEWAY_TOKEN) {
+    return process.env.GATEWAY_TOKEN;
+  }
+  const response = await fetch(`${GATEWAY}/api/v1/demo/token`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ user }),
+  });
+  if (!response.ok) {
+    throw new Error(`no token from ${GATEWAY}: HTTP ${response.status}`);
+  }
+  const { data } = await response.json();
+  return data.token;
+}
+
+/** Node 22 has a WebSocket of its own; before it, `npm install ws`. */
+export const WebSocket = globalThis.WebSocket ?? (await import("ws")).WebSocket;
