@@ -15,9 +15,9 @@ LOCK: Final = "gateway.lock"
 
 # Nobody else writes (see FolderLock), but a backup or a person with the sqlite3 shell may hold the file for a moment.
 BUSY_MS: Final = 2_000
-# 64 MiB for the writer: what the indexes touch in a busy hour stays in memory, and no transaction of 4 MiB spills.
-WRITER_CACHE_KIB: Final = 64 * 1024
-READER_CACHE_KIB: Final = 16 * 1024
+# 16 MiB for the writer: ids grow with time, so the indexes are written at their ends, and no transaction of 4 MiB spills.
+WRITER_CACHE_KIB: Final = 16 * 1024
+READER_CACHE_KIB: Final = 8 * 1024
 # A checkpoint each 16 MiB of log: the hot pages are then written once for many commits.
 CHECKPOINT_PAGES: Final = 4_000
 WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
