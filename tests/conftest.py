@@ -1,8 +1,8 @@
-"""What holds for every test: how hypothesis searches, and that no test leaves a task behind."""
+"""What holds for every test: how hypothesis searches, that CI skips none, and that no task is left behind."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 from hypothesis import settings
@@ -22,6 +22,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and is_async_test(item):
             item.fixturenames.insert(0, "no_task_left_behind")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI is set, what is missing for a test is a failure: a test that never runs proves nothing."""
+    report = yield
+    if report.skipped and "CI" in os.environ and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture
