@@ -120,7 +120,7 @@ export interface Welcome {
 export interface ClientEvents {
   state: (state: ClientState) => void;
   welcome: (welcome: Welcome) => void;
-  /** An error that belongs to no request. */
+  /** An error that belongs to no request: of the gateway, of the token provider, of the storage. */
   error: (error: GatewayError) => void;
   message: (message: Message, session: Session) => void;
   outgoing: (entry: Outgoing, session: Session | null) => void;

@@ -14,6 +14,8 @@ client.on("state", (state) => {
   console.log(`— ${state.name}${when}${state.why ? `: ${state.why}` : ""}`);
 });
 
+client.on("error", (error) => console.log(`— ${error.message}`));
+
 const session = sessionId ? client.attach(sessionId, { since: 0 }) : await client.open({ title: `${user}'s talk` });
 console.log(`— session ${session.id}`);
 session.on("message", ({ sender, content }) => console.log(`${sender}: ${content}`));

@@ -4,6 +4,7 @@ import { connect } from "../src/index.js";
 import { GATEWAY, WebSocket, getToken } from "./sign-in.mjs";
 
 const client = connect(`${GATEWAY}/ws`, { WebSocket, getToken: () => getToken("alice") });
+client.on("error", (error) => console.error(error.message));
 const session = await client.open({ title: "Hello", ttl: 600 });
 console.log(`session ${session.id}, open to ${client.user}`);
 

@@ -52,7 +52,7 @@ export class Client extends Emitter {
     this.#requests = new Requests(this.#surroundings, this.#requestLink(), timeoutMs);
     this.#attachments = new Attachments(this.#surroundings, this.#attachmentServices(timeoutMs));
     this.#marks = new Marks(this.#surroundings, (attachment) => this.#mark(attachment));
-    const shelf = new Shelf(options.storage, options.storageKey ?? "gateway.outbox", (error) => emit(this, "error", error));
+    const shelf = new Shelf(options.storage, options.storageKey ?? "gateway.outbox", (error) => this.#report(error));
     this.#outbox = new Outbox(this.#surroundings, { ...OUTBOX, ...options.outbox }, shelf, {
       carrier: (session) => (this.#link.current?.attached.has(session) ? this.#link.current : null),
       ackTimeoutMs: timeoutMs,
@@ -176,6 +176,7 @@ export class Client extends Emitter {
       frame: (connection, frame) => dispatch(this.#parts, connection, frame),
       lost: (connection) => this.#lost(connection),
       closed: (state) => this.#requests.fail(closedError(state)),
+      report: (error) => this.#report(error),
     };
   }
 
@@ -194,11 +195,7 @@ export class Client extends Emitter {
       requests: this.#requests,
       credentials: this.#credentials,
       tell: (event, attachment, detail) => this.#tell(event, attachment, detail),
-      report: (error) => {
-        if (!this.#isDone) {
-          emit(this, "error", error);
-        }
-      },
+      report: (error) => this.#report(error),
     };
   }
 
@@ -236,6 +233,12 @@ export class Client extends Emitter {
     this.#attachments.welcomed(connection);
     this.#requests.flush();
     emit(this, "welcome", this.#welcome);
+  }
+
+  #report(error) {
+    if (!this.#isDone) {
+      emit(this, "error", error);
+    }
   }
 
   #lost(connection) {

@@ -3,6 +3,7 @@
 import { Backoff } from "./backoff.js";
 import { closing } from "./closing.js";
 import { Connection } from "./connection.js";
+import { GatewayError } from "./errors.js";
 import { Migration } from "./migration.js";
 import { listenForWaking } from "./wake.js";
 
@@ -30,7 +31,7 @@ export class Link {
   #stopListening = null;
   #isNetworkGone = false;
 
-  /** options: {WebSocket, url}. hooks: greet, seen, isSettled; events stateChanged, welcomed, frame, lost, closed. */
+  /** options: {WebSocket, url}. hooks: greet, seen, isSettled; events stateChanged, welcomed, frame, lost, closed, report(error). */
   constructor(surroundings, options, credentials, hooks) {
     this.#surroundings = surroundings;
     this.#options = options;
@@ -210,6 +211,7 @@ export class Link {
     if (error?.retryable === false) {
       this.stop(4500, String(error.message), closing(4500).why);
     } else {
+      this.#hooks.report(new GatewayError("unauthenticated", `no token: ${error?.message ?? error}`, true));
       this.#failed("The sign-in could not be renewed.", { retryAfterMs: error?.retryAfterMs ?? 0 });
     }
   }

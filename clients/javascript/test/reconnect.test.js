@@ -104,10 +104,13 @@ test("the token provider is asked before every connection; its failures are wait
       return `token-${calls}`;
     },
   });
+  const errors = [];
+  client.on("error", (error) => errors.push(error.message));
   await settle();
   assert.equal(world.socket.hello.token, "token-1");
   world.socket.end(4004);
   await world.clock.advance(200);
+  assert.deepEqual(errors, ["no token: the login service is away"]);
   assert.equal(client.state.name, "reconnecting");
   await world.clock.advance(1000);
   assert.equal(world.socket.hello.token, "token-3");
