@@ -1,6 +1,7 @@
 """README, CONTRIBUTING and .ci/run say what is so: their commands, names and paths exist."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from gateway.__main__ import main
 from tests.house import read_sources
 
 ROOT: Final = Path(__file__).parents[1]
@@ -31,6 +33,13 @@ def code(text: str) -> Iterator[str]:
     """What a document sets as code, in a line or in a block."""
     yield from commands(text)
     yield from re.findall(r"`([^`\n]+)`", text)
+
+
+def calls(text: str) -> Iterator[list[str]]:
+    """The arguments of every call of the gateway's own command that a document shows."""
+    for line in (*code(text), *re.findall(r"<code>([^<]+)</code>", text)):
+        if found := re.match(r"(?:\.venv/bin/)?gateway ([a-z].*)", line):
+            yield shlex.split(found[1], comments=True)
 
 
 def targets() -> set[str]:
@@ -69,6 +78,14 @@ def test_make_says_what_every_target_is_for() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.M)
     assert phony
     assert set(phony[1].split()) == targets()
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "gateway/api/web/index.html"])
+def test_every_command_a_document_shows_can_be_called_so(document: str) -> None:
+    for name, *arguments in calls((ROOT / document).read_text()):
+        assert name in main.commands
+        # Parsing alone: a wrong option or one argument too many raises, nothing runs.
+        main.commands[name].make_context(name, arguments)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
