@@ -300,3 +300,25 @@ async def test_a_user_at_the_limit_may_come_back_at_once(tmp_path: Path) -> None
         last = await w.client()
         assert (await w.connect().hello())["code"] == "limit_reached"
         assert last.outlet.closed is None
+
+
+async def test_a_connection_past_its_lifetime_is_asked_to_move_and_closed_at_the_deadline(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, connection_lifetime_s=1000.0, drain_s=5.0) as w:
+        alice = w.connect()
+        alice.say("hello", token=w.tokens.mint("alice", ttl_s=86_400))
+        token = (await alice.next("welcome"))["resume"]
+        session = await alice.open()
+        now = w.clock.monotonic()
+        assert alice.connection.check(now + 890) <= now + 1101
+        assert alice.outlet.closed is None
+        alice.connection.check(now + 1101)
+        migrate = await alice.next("migrate")
+        assert (migrate["reason"], migrate["deadline_ms"], migrate["url"]) == ("lifetime", 5000, None)
+        assert (await alice.send(session, "still served"))["seq"] == 1
+        moved = w.connect()
+        assert (await moved.hello(resume=token))["resumed"] is True
+        assert (await moved.next("live"))["session"] == session
+        alice.connection.check(now + 1101 + 6)
+        assert await alice.closed() == 4000
