@@ -1,10 +1,10 @@
-// A token for the examples: GATEWAY_TOKEN, or one by name from a gateway on this machine.
+// A token for the examples: CHAT_TOKEN, or one by name from a gateway on this machine.
 
-export const GATEWAY = process.env.GATEWAY_ADDRESS ?? "http://127.0.0.1:8000";
+export const GATEWAY = process.env.CHAT_GATEWAY ?? "http://127.0.0.1:8000";
 
 export async function getToken(user) {
-  if (process.env.GATEWAY_TOKEN) {
-    return process.env.GATEWAY_TOKEN;
+  if (process.env.CHAT_TOKEN) {
+    return process.env.CHAT_TOKEN;
   }
   const response = await fetch(`${GATEWAY}/api/v1/demo/token`, {
     method: "POST",

@@ -212,7 +212,8 @@ export class Link {
       this.stop(4500, String(error.message), closing(4500).why);
     } else {
       this.#hooks.report(new GatewayError("unauthenticated", `no token: ${error?.message ?? error}`, true));
-      this.#failed("The sign-in could not be renewed.", { retryAfterMs: error?.retryAfterMs ?? 0 });
+      // Most often the gateway itself is away: then the loss of the connection is still the better explanation.
+      this.#failed(this.#why || "The sign-in service does not answer.", { retryAfterMs: error?.retryAfterMs ?? 0 });
     }
   }
 
@@ -242,7 +243,7 @@ export class Link {
     this.#surroundings.clearTimeout(this.#retryTimer);
     this.#retryTimer = this.#surroundings.setTimeout(() => this.#attempt(), ms);
     const attempt = Math.max(1, this.#backoff.failures);
-    this.#setState({ name: "reconnecting", attempt, retryAt: this.#surroundings.now() + ms, why: this.#why });
+    this.#setState({ name: "reconnecting", attempt, retryAt: Math.round(this.#surroundings.now() + ms), why: this.#why });
   }
 
   /** A page on its own machine may have no network and a gateway all the same, until it has been told that the network went. */
