@@ -1,7 +1,7 @@
 """The chat page and its parts. All of it is read once, at start: what was not there then has no URL."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +39,7 @@ class PageRoutes:
 
     def __init__(self) -> None:
         self._assets = dict(_read_all())
+        self._assets["index.html"] = _complete(self._assets)
 
     async def index(self, request: Request) -> Response:
         """GET / — the chat page."""
@@ -75,10 +76,22 @@ def _read_all() -> Iterator[tuple[str, Asset]]:
             return
 
 
+def _complete(assets: Mapping[str, Asset]) -> Asset:
+    page = assets["index.html"]
+    # In the page itself: an icon that is first needed when the gateway is away could not be had any more.
+    body = page.body.replace(b"<!-- icons.svg -->", assets["icons.svg"].body)
+    # All modules at once: else each is asked for only when the one that imports it has arrived.
+    modules = [path for path in assets if path.endswith(".js") and path != "js/theme.js"]
+    links = "\n  ".join(f'<link rel="modulepreload" href="/static/{path}">' for path in modules)
+    return _asset(body.replace(b"<!-- modules -->", links.encode()), page.media_type)
+
+
+def _asset(body: bytes, media_type: str) -> Asset:
+    return Asset(body, media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
 def _read_folder(prefix: str, folder: Path) -> Iterator[tuple[str, Asset]]:
     for path in sorted(folder.rglob("*")):
         media_type = _TYPES.get(path.suffix)
         if media_type is not None and path.is_file():
-            body = path.read_bytes()
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            yield prefix + path.relative_to(folder).as_posix(), Asset(body, media_type, etag)
+            yield prefix + path.relative_to(folder).as_posix(), _asset(path.read_bytes(), media_type)

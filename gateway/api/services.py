@@ -56,9 +56,9 @@ class TicketService(Protocol):
 class Services:
     """Everything the routes call.
 
-    `holds`: the identity's token has not been revoked. `revoke`: make the tokens that a user has worthless, and
-    answer the moment (epoch ms) before which they were issued. `ready`: None, or why not. `demo`: a page on this
-    machine may have tokens by name.
+    `holds`: the identity's token has not been revoked. `revoke`: make the tokens that a user has worthless,
+    and answer the moment (epoch ms) before which they were issued. `ready`: None, or why not. `demo`: a page
+    on this machine may have tokens by name.
     """
 
     sessions: SessionService

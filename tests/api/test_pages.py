@@ -59,9 +59,9 @@ def test_the_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
 
 
 def test_every_icon_that_is_used_is_in_the_sprite() -> None:
-    sprite = set(re.findall(r'<symbol id="([\w-]+)"', (WEB / "icons.svg").read_text()))
+    sprite = set(re.findall(r'<symbol id="i-([\w-]+)"', (WEB / "icons.svg").read_text()))
     html = (WEB / "index.html").read_text()
-    used = set(re.findall(r"icons\.svg#([\w-]+)", html))
+    used = set(re.findall(r"#i-([\w-]+)", html))
     for path in (WEB / "js").glob("*.js"):
         used |= set(re.findall(r"""(?:\bicon\(|\bicon: )"([\w-]+)\"""", path.read_text()))
     assert "send" in used
