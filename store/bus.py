@@ -13,27 +13,28 @@ class Bus(Protocol):
     Atomicity: a payload arrives whole or not at all.
     Durability: none; what is offered while a subscriber is away is lost to it.
     Cancellation: a cancelled subscribe or unsubscribe may have taken effect; both are idempotent.
-    Errors: `Unavailable` from start, subscribe and unsubscribe. `offer` never raises for the backend's
-    sake: it drops and counts.
+    Errors: `Unavailable` from start, subscribe and unsubscribe. `offer` never raises for the backend's sake:
+        it drops and counts.
     """
 
     async def start(self, receiver: Receiver) -> None:
         """Connect; `receiver(channel, payload)` is then called in the event loop for every payload.
 
-        It must not block or raise.
+        Never from within `offer`. It must not block or raise; if it does raise, that is logged, and the next
+        payload is delivered all the same.
         """
 
     async def close(self) -> None:
         """Let go of every socket and task. Idempotent. The receiver is not called after it returned."""
 
     async def subscribe(self, channel: str) -> None:
-        """Receive what is offered on a channel from the moment this returns on, one's own payloads included."""
+        """Receive what is offered on a channel from when this returns on, one's own payloads included."""
 
     async def unsubscribe(self, channel: str) -> None:
         """Stop receiving. Payloads under way may still arrive."""
 
     def offer(self, channel: str, payload: bytes) -> None:
-        """Publish without waiting. Above its bound of queued payloads it drops the new one."""
+        """Publish without waiting, in the event loop. Above its bound of waiting payloads it drops the new one."""
 
     @property
     def dropped(self) -> int:

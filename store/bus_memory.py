@@ -8,7 +8,8 @@ import structlog
 
 from store.bus import Receiver
 
-# What is offered in one turn of the loop. A group commit makes 512; above these bounds something is wrong, and the log knows the messages.
+# What may be offered in one turn of the loop. A group commit makes 512; beyond these bounds something is
+# wrong, and whoever misses a message finds it in the log.
 WAITING_PAYLOADS: Final = 100_000
 WAITING_BYTES: Final = 64 * 1024 * 1024
 
@@ -16,9 +17,10 @@ _logger = structlog.get_logger("store.bus")
 
 
 class MemoryBus:
-    """Delivers in the order offered, from one callback per turn of the loop: no task, and no timer, for a payload.
+    """Delivers in the order offered, from one callback per turn of the loop: no task, no timer per payload.
 
-    Not from within `offer`: a receiver that offers would be entered again before it has finished, and whoever offers would pay for all readers.
+    Not from within `offer`: a receiver that offers would be entered again before it has finished, and the
+    one who offers would have to wait for all who read.
     """
 
     def __init__(self) -> None:
@@ -74,7 +76,8 @@ class MemoryBus:
 
     def _deliver(self) -> None:
         self._turn = None
-        # Only what is here now: what the receiver offers itself waits for the next turn, and others get theirs in between.
+        # Only what is here now. What the receiver itself offers waits for the next turn: others get theirs
+        # in between.
         for _ in range(len(self._waiting)):
             if not self._waiting or self._receiver is None:
                 return  # closed by the receiver

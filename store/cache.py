@@ -4,10 +4,9 @@ from typing import Protocol
 
 
 class Cache(Protocol):
-    """Bytes with a version and an expiry. Losing any entry at any time is allowed; serving an older
-    version after a newer one was put is not.
+    """Bytes with a version and an expiry. Entries may be lost at any time; no older version follows a newer.
 
-    Order: versions of one key only grow.
+    Order: versions of one key only grow, for as long as the last put or drop of it was to live.
     Atomicity: each call is atomic for its key.
     Durability: none.
     Cancellation: harmless.
@@ -24,7 +23,10 @@ class Cache(Protocol):
         """The value, or None when it is absent, expired or was dropped."""
 
     async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
-        """Store the value unless a version as new or newer was put or dropped; whether it was stored."""
+        """Store the value; whether it was.
+
+        Not when this version or a newer one was put, nor when those older than a newer one were dropped.
+        """
 
     async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
         """Remove values older than `version` and, for `ttl_ms`, refuse to store any such."""

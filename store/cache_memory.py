@@ -26,9 +26,10 @@ class _Floor(NamedTuple):
 
 
 class MemoryCache:
-    """Values, and beside them what is known of versions: a value that has to go leaves its version behind, so that no older one takes its place.
+    """Values, and beside them what is known of versions: a value that goes leaves its version behind.
 
-    Versions are remembered for as long as what taught them was to live; above twice ENTRIES of them the least recently changed are forgotten.
+    So no older one takes its place for as long as the newer was to live. Twice `limit_entries` versions are
+    remembered; beyond that the one that changed longest ago is forgotten.
     """
 
     def __init__(

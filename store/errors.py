@@ -1,4 +1,4 @@
-"""What a store may raise. Drivers' own exceptions never leave a backend: they are translated at its border, the cause kept."""
+"""What a store may raise. Drivers' exceptions never leave a backend: they are translated, the cause kept."""
 
 
 class StoreError(Exception):
@@ -6,7 +6,7 @@ class StoreError(Exception):
 
 
 class Unavailable(StoreError):
-    """The backend cannot be reached or did not answer in time. Nothing is known to be wrong with the request: retry."""
+    """The backend cannot be reached or is too slow. Nothing is known to be wrong with the request: retry."""
 
 
 class NotFound(StoreError):
@@ -38,4 +38,4 @@ class LimitReached(StoreError):
 
 
 class SchemaRefused(StoreError):
-    """The database cannot be used by this version; the message says why and what to do. Trying again does not help."""
+    """This version cannot use the database; the message says why and what to do. Retrying does not help."""

@@ -1,4 +1,4 @@
-"""A bounded map whose entries expire: what the memory backends are made of. Time comes from the clock given to it."""
+"""A bounded map whose entries expire: what live_memory is made of. Its clock is given to it."""
 
 import heapq
 from collections.abc import Callable, Hashable, Iterator
@@ -9,9 +9,9 @@ V = TypeVar("V")
 
 
 class Expiring(Generic[K, V]):
-    """Key → value until its time is over. Every write removes what is over by then, so nothing lingers and no timer is needed.
+    """Key → value until its time is over. Each write removes what is over: nothing lingers, without a timer.
 
-    Above `limit` entries the one that would expire first goes. `on_gone` hears of every entry that leaves by itself.
+    Above `limit` entries the one that would expire first goes. `on_gone` hears of those that leave so.
     """
 
     def __init__(
@@ -24,7 +24,8 @@ class Expiring(Generic[K, V]):
         self._limit = limit
         self._on_gone = on_gone
         self._entries: dict[K, tuple[float, V]] = {}
-        # One pair per entry, with a time not later than its true one; a renewal moves the pair only when its time comes.
+        # For each entry a time that is not later than its true one: a renewal is seen only when the old
+        # time comes.
         self._queue: list[tuple[float, int, K]] = []
         self._serial = 0  # keys need not be comparable
 

@@ -1,7 +1,4 @@
-"""The interface of the live indexes: who is connected where. Soft state.
-
-It may be lost at any time and is asserted anew.
-"""
+"""The interface of the live indexes: who is connected where. Soft state, which may be lost at any time."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -15,12 +12,12 @@ class Live(Protocol):
     """Indexes by connection, user and session; node leases; one-time tokens.
 
     Order: none between keys. Of two assertions of one connection the later one stands.
-    Atomicity: each call is atomic for one connection; `admit` and `take_once` are atomic against every
-    other node.
+    Atomicity: each call is atomic for one connection; `admit` and `take_once` are atomic against every other
+        node.
     Durability: none. Every entry has an expiry and vanishes by itself; whoever owns it asserts it again
-    before then.
+        before then.
     Cancellation: a cancelled call may have taken effect; repeating it is harmless, except `take_once` (the
-    token may be gone).
+        token may be gone).
     Errors: `Unavailable`; nothing else leaves a backend.
     """
 
@@ -34,9 +31,9 @@ class Live(Protocol):
         """Make one trivial round trip, for health checks."""
 
     async def admit(self, entry: ConnectionEntry, *, limit: int, lease_ms: int) -> bool:
-        """Index a new connection unless its user has `limit` unexpired ones; False.
+        """Index a new connection unless its user has `limit` others that are not expired.
 
-        Refused, nothing stored.
+        False: refused, nothing stored.
         """
 
     async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> None:
@@ -70,9 +67,9 @@ class Live(Protocol):
         """Nodes whose lease runs, by id."""
 
     async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
-        """Store a value to be taken once. `digest` is the hex SHA-256 of the secret.
+        """Store a value to be taken once.
 
-        The secret itself is never stored.
+        `digest` is the hex SHA-256 of the secret: the secret itself is never stored.
         """
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:

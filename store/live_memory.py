@@ -8,7 +8,8 @@ from store.expiring import Expiring
 from store.live import OnceKind
 from store.types import ConnectionEntry, LiveSession, NodeEntry
 
-# More than one process holds in sockets. Entries are soft state: above these bounds those that expire first are forgotten early.
+# More than one process can hold in sockets. Entries are soft state: above these bounds those that would
+# expire first are forgotten early.
 CONNECTIONS: Final = 200_000
 SESSIONS: Final = 200_000
 NODES: Final = 1_000

@@ -30,23 +30,19 @@ class Log(Protocol):
     """The truth. What it has answered survives the SIGKILL of every process.
 
     Order: seq is 1, 2, 3 … without a gap per session, allocated under the session's row lock in the
-    transaction that
-        inserts the message. Drafts of one `append` that go to one session are numbered in the order given.
-        Event ids and
-        revocation ids grow in commit order: a reader that has seen N never later meets a new one below N.
+        transaction that inserts the message. Drafts of one `append` that go to one session are numbered in
+        the order given. Event ids and revocation ids grow in commit order: a reader that has seen N never
+        later meets a new one below N.
     Atomicity: every call is one transaction. `append` is one for all its drafts, but refuses row by row: a
-    refused draft
-        neither stores anything nor uses a seq, and does not disturb the others. A change of a session and
-        its event commit together.
+        refused draft neither stores anything nor uses a seq, and does not disturb the others. A change of a
+        session and its event commit together.
     Durability: when a call returns, its effect is on disk (SQLite `synchronous=FULL`, Postgres
-    `synchronous_commit=on`).
+        `synchronous_commit=on`).
     Cancellation: a cancelled call may or may not have taken effect, and leaves the backend whole; `append`
-    may be called
-        again with the same drafts and then tells the truth.
+        may be called again with the same drafts and then tells the truth.
     Errors: `Unavailable` when the backend cannot be reached or is too slow (the outcome is then unknown;
-    `append` can be repeated);
-        `NotFound`, `Ended`, `VersionConflict`, `LimitReached` as each call says. Nothing else leaves a
-        backend.
+        `append` and `create` can be repeated); `NotFound`, `Ended`, `VersionConflict`, `LimitReached` as
+        each call says; `SchemaRefused` from `start`. Nothing else leaves a backend.
     """
 
     async def start(self) -> None:
@@ -63,14 +59,14 @@ class Log(Protocol):
     async def append(self, drafts: Sequence[Draft]) -> list[Appended | Refused]:
         """Commit up to 512 drafts; the n-th outcome belongs to the n-th draft.
 
-        Checked row by row, first hit wins: no session in this tenant or sender no member → not_found; used
-        (session, sender,
-        client_id) → the first outcome with `duplicate=True` if role, content and metadata are equal, else
-        id_conflict;
-        ended → expired if it expired, else closed; member is reader → forbidden; draft epoch older than
-        the session's →
-        superseded. Two drafts of one call may carry the same ids: the second is then the duplicate of the
-        first.
+        Checked row by row, the first hit wins:
+        no session in this tenant, or the sender is no member → not_found;
+        used (session, sender, client_id) → the first outcome with `duplicate=True` if role, content and
+        metadata are equal, else id_conflict; an `id` that another message has → id_conflict;
+        ended → expired if it expired, else closed;
+        the sender is a reader → forbidden;
+        an epoch older than the session's → superseded.
+        Two drafts of one call may carry the same ids: the second is then the duplicate of the first.
         """
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
@@ -85,10 +81,12 @@ class Log(Protocol):
     # -- sessions
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
-        """Store a session, its owner as member and the event `created`. LimitReached: the owner has
-        `limit` live sessions already.
+        """Store a session, its owner as member and the event `created`.
 
         `expires_at` = created_at + ttl_s (None stays None); version 1, epoch 1, head 0.
+        The same id from the same owner again: the session as it is by now, so that a call whose outcome is
+        unknown can be repeated. VersionConflict: the id is somebody else's. LimitReached: the owner has
+        `limit` live sessions already.
         """
 
     async def get(self, tenant: str, session: str) -> Session | None:
@@ -103,9 +101,10 @@ class Log(Protocol):
     async def list_for(
         self, tenant: str, user: str, *, before: tuple[int, str] | None, limit: int
     ) -> list[Listing]:
-        """The user's sessions that have not ended, latest `last_at` first (ties: id descending), from behind `before` = (last_at, id).
+        """The user's sessions that have not ended, latest `last_at` first (ties: id descending).
 
-        `last_at` = time of the last message, or of creation. `preview` ≤ 120 characters.
+        They begin behind `before` = (last_at, id). `last_at` = time of the last message, or of creation.
+        `preview` ≤ 120 characters.
         """
 
     async def update(
@@ -117,24 +116,24 @@ class Log(Protocol):
         """
 
     async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
-        """End a session: terminal, exactly one terminal event.
-
-        None when it had ended before, or is unknown.
-        """
+        """End a session, version + 1, exactly one terminal event. None: it had ended, or is unknown."""
 
     async def take_over(self, tenant: str, session: str) -> int:
-        """Raise the epoch of an exclusive session by one and return it. NotFound; Ended."""
+        """Raise the epoch of an exclusive session by one and return it. NotFound; Ended.
+
+        The version stays: a client's own attachment must not make its next `update` a conflict.
+        """
 
     async def extend(self, expiries: Mapping[str, int]) -> None:
         """Move `expires_at` of temporary sessions that have not ended; never backwards.
 
-        Unknown ids are passed over.
+        The version stays. Unknown ids are passed over.
         """
 
     async def expire_due(self, *, now: int, limit: int) -> list[Session]:
-        """End temporary sessions with expires_at ≤ now, at most `limit`, reason `expired`, one event each.
+        """End temporary sessions with expires_at ≤ now, reason `expired`; return them as they are now.
 
-        Return them as they are now.
+        At most `limit`, the most overdue first.
         """
 
     # -- members

@@ -1,4 +1,4 @@
-"""Which numbered SQL files a database still needs, and whether it may be used at all. Knows no database: backends carry the plan out."""
+"""Which numbered SQL files a database lacks, and whether it may be used at all. Backends apply them."""
 
 import hashlib
 import re
@@ -44,18 +44,20 @@ def read_migrations(folder: Path) -> list[Migration]:
 def pending(known: Sequence[Migration], applied: Mapping[int, str]) -> list[Migration]:
     """The migrations to apply, in order. `applied`: the checksum recorded for each number.
 
-    SchemaRefused: the database is of a newer version, has a gap, or was made by a file that reads differently now.
+    SchemaRefused: the database is newer, has a gap, or was made by a file that has changed since.
     """
     newer = max(applied, default=0)
     if newer > len(known):
         raise SchemaRefused(
-            f"the database is at schema {newer}, this version knows {len(known)}: start the version that made it, or a newer one"
+            f"the database is at schema {newer} and this version knows {len(known)}: "
+            "start the version that made it, or a newer one"
         )
     if sorted(applied) != list(range(1, newer + 1)):
         raise SchemaRefused("the database lacks a schema version below its own: restore it from a backup")
     for migration in known[:newer]:
         if applied[migration.number] != migration.checksum:
             raise SchemaRefused(
-                f"{migration.name} was changed after it had been applied: restore the file, and write the change as a new one"
+                f"{migration.name} was changed after it had been applied: "
+                "restore the file, and make the change in a new one"
             )
     return list(known[newer:])

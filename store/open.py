@@ -1,4 +1,4 @@
-"""The only place that names backends: chooses them, starts them in order and closes them in the opposite one."""
+"""The only place that names backends: chooses them, starts them in order, closes them in the opposite one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from store.cache_memory import MemoryCache
 from store.live import Live
 from store.live_memory import MemoryLive
 from store.log import Log
-from store.log_sqlite import checkup
+from store.log_sqlite.checkup import Checkup, examine
 from store.log_sqlite.log import SqliteLog
+from store.log_sqlite.schema import migrate
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Stores:
     cache: Cache
 
     async def start(self, receiver: Receiver) -> None:
-        """Start all of them; `receiver` gets what the bus brings. When one fails the others are closed again."""
+        """Start all; `receiver` gets what the bus brings. When one fails the others are closed again."""
         try:
             await self.log.start()
             await self.live.start()
@@ -49,11 +50,11 @@ def open_stores(data_dir: Path) -> Stores:
     return Stores(log=SqliteLog(data_dir), live=MemoryLive(), bus=MemoryBus(), cache=MemoryCache())
 
 
-def examine_log(data_dir: Path) -> checkup.Checkup | None:
+def examine_log(data_dir: Path) -> Checkup | None:
     """Look at the log without changing it; None where there is none yet. Unavailable, SchemaRefused."""
-    return checkup.examine(data_dir)
+    return examine(data_dir)
 
 
 def migrate_log(data_dir: Path) -> list[str]:
     """Bring the log up to date; return what was applied. Unavailable, SchemaRefused."""
-    return checkup.migrate(data_dir)
+    return migrate(data_dir)

@@ -1,9 +1,7 @@
 """The values that pass through the stores: plain, frozen, without behaviour.
 
 Times are milliseconds since the Unix epoch (`*_at`). JSON documents (`context`, `metadata`, `sentences`)
-travel as the
-UTF-8 bytes they were received as, so that nobody parses and prints them again.
-"""
+travel as the UTF-8 bytes they were received as, so that nobody parses and prints them again."""
 
 from typing import Final, Literal
 
@@ -20,9 +18,9 @@ EMPTY_OBJECT: Final = b"{}"
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of every value here, compared by content. Each class says `frozen, kw_only` again.
+    """The base of every value here, compared by content.
 
-    Type checkers ask for it.
+    Each class says `frozen, kw_only` again, as type checkers ask.
     """
 
 
@@ -43,9 +41,9 @@ class NewSession(Value, frozen=True, kw_only=True):
 
 
 class Session(Value, frozen=True, kw_only=True):
-    """One row of `sessions`. `head` is the last seq (0.
+    """One row of `sessions`. `head` is the last seq (0: none).
 
-    None), `version` grows with every change but messages.
+    `version` grows with every change that has an event: not with messages, extensions and takeovers.
     """
 
     id: str

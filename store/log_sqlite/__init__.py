@@ -1,1 +1,1 @@
-"""The log in one SQLite file: `log` is the front, `worker` its threads, the other rooms are the SQL of one subject each."""
+"""The log in one SQLite file: `log` is the front, `worker` its threads; each other room has one subject."""

@@ -1,13 +1,12 @@
-"""Looks at the file without changing it, also under a running gateway; brings it up to date when asked."""
+"""Looks at the file without changing it, also under a running gateway."""
 
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.log_sqlite.connection import DATABASE, FolderLock, open_reader, open_writer, translated
-from store.log_sqlite.schema import apply, known_migrations
-from store.migrate import pending
+from store.log_sqlite.connection import open_reader, single, translated
+from store.log_sqlite.folder import DATABASE
+from store.log_sqlite.schema import lacking
 
 
 @dataclass(frozen=True)
@@ -26,27 +25,9 @@ def examine(folder: Path) -> Checkup | None:
     path = folder / DATABASE
     if not path.exists():
         return None
+    missing = lacking(path)
     with translated(), closing(open_reader(path)) as db:
-        found: str = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        mode: str = db.execute("PRAGMA journal_mode").fetchone()[0]
-        missing = pending(known_migrations(), _applied(db))
+        found: str = single(db, "PRAGMA quick_check(1)")
+        mode: str = single(db, "PRAGMA journal_mode")
     fault = None if found == "ok" else found
-    return Checkup(path, path.stat().st_size, mode, fault, tuple(migration.name for migration in missing))
-
-
-def migrate(folder: Path) -> list[str]:
-    """Apply what is missing; return its names. Unavailable, also while a gateway has it; SchemaRefused."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FolderLock(folder)
-    lock.acquire()
-    try:
-        with translated(), closing(open_writer(folder / DATABASE)) as db:
-            return apply(db, known_migrations())
-    finally:
-        lock.release()
-
-
-def _applied(db: sqlite3.Connection) -> dict[int, str]:
-    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'").fetchone():
-        return {}
-    return dict(db.execute("SELECT number, checksum FROM schema_migrations"))
+    return Checkup(path, path.stat().st_size, mode, fault, tuple(missing))

@@ -1,14 +1,15 @@
 """The front of the log in SQLite: which thread does what. The promise is that of store.log.Log."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from store.log_sqlite import events, members, messages, sessions
 from store.log_sqlite.append import append
-from store.log_sqlite.connection import DATABASE, FolderLock, open_reader, open_writer, transaction
+from store.log_sqlite.connection import open_reader, open_writer, transaction
+from store.log_sqlite.folder import DATABASE, FolderLock
 from store.log_sqlite.schema import apply, known_migrations
 from store.log_sqlite.worker import Job, Worker
 from store.types import (
@@ -40,14 +41,11 @@ class SqliteLog:
     """A log in one file of a data folder. One thread writes, two read; each has its own connection."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = folder / DATABASE
         self._lock = FolderLock(folder)
-        self._writer = Worker("log-writer", partial(open_writer, self._path))
-        self._readers = Worker("log-reader", partial(open_reader, self._path), READERS)
+        self._writer = Worker("log-writer", partial(open_writer, folder / DATABASE))
+        self._readers = Worker("log-reader", partial(open_reader, folder / DATABASE), READERS)
 
     async def start(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock.acquire()
         try:
             self._writer.start()

@@ -12,6 +12,7 @@ from store.types import Cursor, Mark, Member, Role, Session
 
 
 def members(db: sqlite3.Connection, session: str) -> list[Member]:
+    """All members."""
     rows = db.execute(
         "SELECT user_id, role, since FROM members WHERE session_id = ? ORDER BY since, user_id", (session,)
     ).fetchall()
@@ -30,6 +31,7 @@ def put_member(db: sqlite3.Connection, tenant: str, session: str, user: str, rol
 
 
 def remove_member(db: sqlite3.Connection, tenant: str, session: str, user: str, now: int) -> Session:
+    """Remove a member who is not the owner; NotFound, Ended."""
     found = live(db, tenant, session)
     gone = db.execute(
         "DELETE FROM members WHERE session_id = ? AND user_id = ? AND role <> 'owner'", (session, user)
@@ -39,10 +41,11 @@ def remove_member(db: sqlite3.Connection, tenant: str, session: str, user: str, 
     return touch(db, found, now)
 
 
-# A mark may be ahead of a head (a client's mistake) but is never stored so. The zero rows of readers who have nothing are not stored.
+# A mark may be ahead of its session's head, by a client's mistake, but is never stored so. Zeros make no row.
 _MARK: Final = """
     INSERT INTO cursors (session_id, user_id, delivered, read)
-    SELECT sessions.id, members.user_id, min(mark.value ->> 2, sessions.head), min(mark.value ->> 3, sessions.head)
+    SELECT sessions.id, members.user_id,
+        min(mark.value ->> 2, sessions.head), min(mark.value ->> 3, sessions.head)
     FROM json_each(?) AS mark
     JOIN sessions ON sessions.id = mark.value ->> 0
     JOIN members ON members.session_id = sessions.id AND members.user_id = mark.value ->> 1
@@ -54,11 +57,13 @@ _MARK: Final = """
 
 
 def mark(db: sqlite3.Connection, marks: Sequence[Mark]) -> None:
+    """Raise watermarks."""
     rows = [(mark.session, mark.user, mark.delivered or 0, mark.read or 0) for mark in marks]
     db.execute(_MARK, (msgspec.json.encode(rows).decode(),))
 
 
 def cursors(db: sqlite3.Connection, session: str) -> list[Cursor]:
+    """Everybody's watermarks."""
     rows = db.execute(
         "SELECT user_id, delivered, read FROM cursors WHERE session_id = ? ORDER BY user_id", (session,)
     ).fetchall()

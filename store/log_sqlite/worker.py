@@ -1,7 +1,8 @@
-"""Threads that own connections and do one job after the other, so that the event loop never waits for a disk."""
+"""Threads that own connections and do one job after the other: the event loop never waits for a disk."""
 
 import asyncio
 import sqlite3
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -13,20 +14,25 @@ from store.log_sqlite.connection import translated
 
 T = TypeVar("T")
 
-# At 50–100 µs a job this is about a second of work; who would wait longer had better be told to come back.
+# At 100 µs a job this is a second of work: who would wait longer had better be told to come back.
 WAITING_JOBS: Final = 10_000
-# Payload of jobs that wait; the committer alone never has more than one group of a few MiB here.
+# What the waiting jobs carry. The committer alone has one group of a few MiB here at a time.
 WAITING_BYTES: Final = 64 * 1024 * 1024
+# A thread that has done its I/O asks for the interpreter lock, and asks for it to be given up only after
+# this time without a change of owner. A busy loop lets go of it for an instant in every turn; with turns
+# shorter than Python's 5 ms the asking thread is woken too late each time and starves: a commit was
+# measured to take 10 s, and takes 4 ms with this.
+SWITCH_S: Final = 0.001
 
 Job = Callable[[sqlite3.Connection], T]
 
 
 def _end(db: sqlite3.Connection) -> None:
-    """Not a job: the last order of a thread."""
+    """No job: the last order of a thread."""
 
 
 class _Order(Generic[T]):
-    """A job and who waits for it."""
+    """A job, and who waits for it."""
 
     __slots__ = ("error", "future", "job", "result", "size")
 
@@ -39,10 +45,11 @@ class _Order(Generic[T]):
 
 
 class Worker:
-    """One or more threads on one queue, each with a connection of its own that `connect` opens.
+    """Threads on one queue, each with a connection of its own, which `connect` opens with its first job.
 
-    A job that fails leaves its connection to be replaced: whatever state an I/O error left behind goes with it. A job whose caller was cancelled
-    before it began is not done; one that has begun is finished, and its result dropped.
+    A connection that SQLite has failed on is replaced: whatever state an I/O error left behind goes with it.
+    A job whose caller was cancelled before it began is not done; one that has begun is finished, and its
+    result dropped.
     """
 
     def __init__(self, name: str, connect: Callable[[], sqlite3.Connection], threads: int = 1) -> None:
@@ -51,19 +58,19 @@ class Worker:
         self._count = threads
         self._threads: list[threading.Thread] = []
         self._orders: SimpleQueue[_Order[Any]] = SimpleQueue()
-        self._finished: deque[_Order[Any]] = deque()
-        self._is_delivering = False
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting = 0
         self._waiting_bytes = 0
+        self._finished: deque[_Order[Any]] = deque()
+        self._lock = threading.Lock()
+        self._is_delivery_due = False
 
     def start(self) -> None:
-        """Start the threads; they open their connections with their first job."""
-        self._loop = asyncio.get_running_loop()
+        """Start the threads."""
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_S))
+        loop = asyncio.get_running_loop()
         self._threads = [
-            threading.Thread(target=self._work, name=f"{self._name}-{n}", daemon=True)
-            for n in range(self._count)
+            threading.Thread(target=self._work, args=(loop,), name=f"{self._name}-{number}", daemon=True)
+            for number in range(self._count)
         ]
         for thread in self._threads:
             thread.start()
@@ -71,61 +78,60 @@ class Worker:
     async def close(self) -> None:
         """Finish what was asked for, then end the threads. Idempotent."""
         threads, self._threads = self._threads, []
-        if self._loop is None:
-            return
-        endings = [_Order(_end, self._loop.create_future(), 0) for _ in threads]
-        for ending in endings:
-            self._waiting += 1
-            self._orders.put(ending)
-        for ending in endings:
-            await ending.future
+        endings = [self._order(_end, 0) for _ in threads]
+        if endings:
+            await asyncio.wait(endings)
         for thread in threads:
             thread.join()
 
     async def run(self, job: Job[T], size: int = 0) -> T:
-        """Have a job done; `size`: bytes it holds on to while it waits. Unavailable: closed, too much is waiting, or SQLite failed."""
-        if not self._threads or self._loop is None:
+        """Have a job done. `size`: the bytes it holds on to while it waits.
+
+        Unavailable: not started or closed, too much is waiting already, or SQLite failed.
+        """
+        if not self._threads:
             raise Unavailable("the log is closed")
-        if self._waiting >= WAITING_JOBS or self._waiting_bytes + size > max(WAITING_BYTES, size):
-            raise Unavailable(f"{self._waiting} calls are waiting for SQLite already")
-        future: asyncio.Future[T] = self._loop.create_future()
-        order = _Order(job, future, size)
-        self._waiting += 1
-        self._waiting_bytes += size
-        self._orders.put(order)
-        return await future
+        if self._waiting >= WAITING_JOBS or (self._waiting and self._waiting_bytes + size > WAITING_BYTES):
+            raise Unavailable(
+                f"{self._waiting} calls with {self._waiting_bytes} bytes wait for SQLite already"
+            )
+        return await self._order(job, size)
 
     # -- in the loop
 
+    def _order(self, job: Job[T], size: int) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting += 1
+        self._waiting_bytes += size
+        self._orders.put(_Order(job, future, size))
+        return future
+
     def _deliver(self) -> None:
-        # First this, then the emptying: what is finished in between asks for a turn of its own.
+        # First this: what is finished while we empty the queue asks for a turn of its own.
         with self._lock:
-            self._is_delivering = False
+            self._is_delivery_due = False
         while self._finished:
             order = self._finished.popleft()
             self._waiting -= 1
             self._waiting_bytes -= order.size
             if order.future.done():
                 continue
-            if order.error is not None:
-                order.future.set_exception(order.error)
-            else:
+            if order.error is None:
                 order.future.set_result(order.result)
+            else:
+                order.future.set_exception(order.error)
 
     # -- in the threads
 
-    def _work(self) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         db: sqlite3.Connection | None = None
-        while True:
-            order = self._orders.get()
-            if order.job is _end:
-                break
+        while (order := self._orders.get()).job is not _end:
             if not order.future.cancelled():
                 db = self._do(order, db)
-            self._finish(order)
+            self._finish(order, loop)
         if db is not None:
             db.close()
-        self._finish(order)
+        self._finish(order, loop)
 
     def _do(self, order: _Order[Any], db: sqlite3.Connection | None) -> sqlite3.Connection | None:
         """Do one job; return the connection for the next."""
@@ -143,14 +149,14 @@ class Worker:
             order.error = error
         return db
 
-    def _finish(self, order: _Order[Any]) -> None:
+    def _finish(self, order: _Order[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Hand results over: one wake-up of the loop for as many as there are by then."""
         self._finished.append(order)
         with self._lock:
-            if self._is_delivering:
+            if self._is_delivery_due:
                 return
-            self._is_delivering = True
-        assert self._loop is not None
+            self._is_delivery_due = True
         try:
-            self._loop.call_soon_threadsafe(self._deliver)
+            loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            return  # the loop is closed, and with it everybody who waited
+            return  # the loop is closed, and everybody who waited has gone with it

@@ -39,16 +39,18 @@ CREATE TABLE members (
     tenant_id   TEXT NOT NULL,
     role        TEXT NOT NULL CHECK (role IN ('owner', 'writer', 'reader')),
     since       INTEGER NOT NULL,
-    ended       INTEGER NOT NULL DEFAULT 0 CHECK (ended IN (0, 1)),  -- the session has: it is in nobody's list any more
+    ended       INTEGER NOT NULL DEFAULT 0 CHECK (ended IN (0, 1)),  -- the session has: out of everybody's list
     PRIMARY KEY (session_id, user_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX members_of_user ON members (tenant_id, user_id) WHERE ended = 0;
 
+-- With a rowid, unlike the small tables: rows are long, and a b-tree that holds them in its inner pages costs twice
+-- the CPU and twice the space at 1.5 kB a message (docs/storage.md).
 CREATE TABLE messages (
     session_id  TEXT NOT NULL REFERENCES sessions (id),
     seq         INTEGER NOT NULL CHECK (seq > 0),
-    id          TEXT NOT NULL,
+    id          TEXT NOT NULL UNIQUE,
     sender      TEXT NOT NULL,
     client_id   TEXT NOT NULL,
     role        TEXT NOT NULL CHECK (role IN ('user', 'assistant', 'system', 'tool')),
@@ -56,8 +58,9 @@ CREATE TABLE messages (
     metadata    TEXT NOT NULL,
     content     TEXT NOT NULL,
     PRIMARY KEY (session_id, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
+-- What makes a repeated send find the first one.
 CREATE UNIQUE INDEX messages_once ON messages (session_id, sender, client_id);
 
 CREATE TABLE cursors (
