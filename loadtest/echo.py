@@ -1,6 +1,7 @@
-"""The gateway's edge with an echo behind it, for conformance suites and speed runs: `python -m loadtest.echo --port N`.
+"""The gateway's edge with an echo behind it, for conformance suites and speed runs.
 
 The same server, upgrade, socket and outbox as the gateway's; nothing of sessions, stores or credentials.
+`python -m loadtest.echo --port N`
 """
 
 import asyncio
@@ -99,8 +100,10 @@ async def serve(gateway: EchoGateway, host: str, port: int) -> None:
     server = GatewayServer(gateway, drain_s=0)
     with listener(host, port, "--port") as bound, _stopping(server):
         await gateway.start()
+        serving = asyncio.create_task(server.serve(sockets=[bound]))
+        await server.has_started.wait()
         click.echo(f"ws://{host}:{bound.getsockname()[1]}{gateway.edge.limits.path}")
-        await server.serve(sockets=[bound])
+        await serving
         await gateway.stop()
 
 
@@ -127,7 +130,7 @@ def _stopping(server: GatewayServer) -> Iterator[None]:
 )
 @click.option("--outbox-bytes", default=64 * 1024 * 1024, show_default=True, help="Bound of a slow reader.")
 def main(host: str, port: int, path: str, broadcast: bool, **options: int) -> None:
-    """Echo WebSocket messages, text and binary, through the gateway's edge. The limits are wide: suites test them."""
+    """Echo WebSocket messages, text and binary, through the gateway's edge. The limits are wide."""
     limits = EdgeLimits(
         path=path,
         message_bytes=options["message_bytes"],

@@ -107,6 +107,16 @@ class Outbox:
         self.resumes = 0
 
     @property
+    def waiting_frames(self) -> int:
+        """Frames not yet handed to the transport."""
+        return len(self._frames)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Their bytes."""
+        return self._bytes
+
+    @property
     def is_empty(self) -> bool:
         """Whether everything has been handed to the transport."""
         return not self._frames

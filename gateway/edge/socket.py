@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from math import inf
-from socket import SO_RCVBUF, SOL_SOCKET
+from socket import IPPROTO_TCP, SO_RCVBUF, SOL_SOCKET, TCP_NOTSENT_LOWAT
 from typing import TYPE_CHECKING, Final, cast
 
 from gateway.edge import frames
@@ -47,9 +47,15 @@ _CHECK_S: Final = 10.0
 # would stay as large as its largest message was.
 _LARGE_BYTES: Final = 16 * 1024
 
-# What the kernel keeps for a peer that sends faster than is read. Its own default grows to megabytes; 64 KiB
-# are enough for 5 Mbit/s at 100 ms, more than anybody types or speaks.
+# What the kernel keeps for a peer that sends faster than we read. By default it grows to megabytes, which the
+# parser's buffer then grows to take in one piece. 64 KiB are 5 Mbit/s at 100 ms: more than anybody types or
+# speaks.
 _RECEIVE_BYTES: Final = 64 * 1024
+
+# What the kernel takes beyond what it can send at once. By default megabytes: a copy for each slow peer, and
+# a peer that reads 20 KB/s would seem to stand still for a minute. What waits here, waits as a reference to
+# bytes that all share.
+_UNSENT_BYTES: Final = 64 * 1024
 
 # A ping of ours carries always the same payload: one is under way at a time, and a peer that lies about it
 # only spoils the measurement of its own round trip.
@@ -154,9 +160,9 @@ class Socket(Listener):
         # 0: the transport shall never hold more than what the kernel did not take at once. The rest waits in
         # the outbox.
         self._transport.set_write_buffer_limits(high=0)
-        # Or a backlog of many megabytes gathers in the kernel, and the parser's buffer grows to take it in
-        # one piece.
-        self._transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BYTES)
+        kernel = self._transport.get_extra_info("socket")
+        kernel.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BYTES)
+        kernel.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._read_by(open_parser(self, key, subprotocol, self._transport.write))
         self._edge.enter(self)
         self._plain = True
@@ -168,7 +174,12 @@ class Socket(Listener):
         while tail and self._reader is not None:
             tail = feed(self._reader, tail)
 
-    # -- what picows calls
+    @property
+    def buffer_bytes(self) -> int:
+        """What the parser keeps for this connection."""
+        return 0 if self._reader is None else buffer_bytes(self._reader)
+
+    # -- what the parser and the transport call
 
     def on_ws_frame(self, transport: Source, frame: Frame) -> None:
         """Take one frame. The usual one, a whole text message, goes the short way."""
@@ -283,7 +294,7 @@ class Socket(Listener):
             self._ping_at = now + limits.ping_s
             self._pinged_at = now
             self.outbox.put(_PROBE_FRAME)
-            if self._reader is not None and buffer_bytes(self._reader) > _LARGE_BYTES:
+            if self.buffer_bytes > _LARGE_BYTES:
                 # Grown by many small frames at once; see to it at the next one.
                 self._is_large, self._plain = True, False
         return min(now + _CHECK_S, self._ping_at, self._heard_at + limits.silent_s)

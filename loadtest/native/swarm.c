@@ -21,11 +21,20 @@
 #include <time.h>
 #include <unistd.h>
 
-static int *fds, total, poll_fd;
-static long *waiting, *left; /* bytes due to each connection; echo rounds left */
-static size_t size;
+/* What is known of one connection: a frame may come in pieces. */
+struct peer {
+    int fd;
+    long due, rounds;   /* messages yet to come, echo rounds yet to do */
+    uint64_t rest;      /* bytes of the present frame's payload yet to come */
+    uint8_t head[10];
+    uint32_t used, whole;
+    int is_message;
+};
+
+static struct peer *peers;
+static int total, poll_fd;
+static size_t size, message_bytes;
 static uint8_t *message, sink[256 * 1024];
-static size_t message_bytes, delivery_bytes;
 
 static long long now_us(void) {
     struct timespec t;
@@ -57,22 +66,22 @@ static void open_all(const char *host, int port, const char *path) {
     for (int at = 0; at < total; at += 64) {
         int upto = at + 64 < total ? at + 64 : total;
         for (int i = at; i < upto; i++) {
-            fds[i] = socket(AF_INET, SOCK_STREAM, 0);
-            if (fds[i] < 0 || connect(fds[i], (struct sockaddr *)&address, sizeof address)) fail("connect");
-            setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-            push(fds[i], (uint8_t *)request, (size_t)n);
+            peers[i].fd = socket(AF_INET, SOCK_STREAM, 0);
+            if (peers[i].fd < 0 || connect(peers[i].fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
+            setsockopt(peers[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+            push(peers[i].fd, (uint8_t *)request, (size_t)n);
         }
         for (int i = at; i < upto; i++) {
             char answer[4096];
             size_t used = 0;
             do {
-                ssize_t got = recv(fds[i], answer + used, sizeof answer - 1 - used, 0);
+                ssize_t got = recv(peers[i].fd, answer + used, sizeof answer - 1 - used, 0);
                 if (got <= 0) fail("handshake");
                 used += (size_t)got, answer[used] = 0;
             } while (!strstr(answer, "\r\n\r\n"));
             if (strncmp(answer, "HTTP/1.1 101", 12)) fail(answer);
             struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
-            epoll_ctl(poll_fd, EPOLL_CTL_ADD, fds[i], &event);
+            epoll_ctl(poll_fd, EPOLL_CTL_ADD, peers[i].fd, &event);
         }
     }
 }
@@ -86,41 +95,65 @@ static void build_message(void) {
     memcpy(p, mask, 4), p += 4;
     for (size_t i = 0; i < size; i++) *p++ = (uint8_t)('a' + i % 26) ^ mask[i & 3];
     message_bytes = (size_t)(p - message);
-    delivery_bytes = message_bytes - 4;
 }
 
-/* Read until nothing is due; `again` sends the next message of an echo. */
+/* Count the messages that end in these bytes. Control frames, such as the server's pings, are passed over. */
+static long count(struct peer *p, const uint8_t *data, size_t n) {
+    long ended = 0;
+    while (n || (p->used && p->used == p->whole && !p->rest)) {
+        if (p->used < 2 || p->used < p->whole) {
+            p->head[p->used++] = *data++, n--;
+            if (p->used == 2) {
+                p->is_message = p->head[0] == 0x81 || p->head[0] == 0x82;
+                p->rest = p->head[1];
+                p->whole = p->rest == 126 ? 4 : p->rest == 127 ? 10 : 2;
+            }
+            if (p->used == p->whole && p->whole > 2) {
+                p->rest = 0;
+                for (uint32_t i = 2; i < p->whole; i++) p->rest = p->rest << 8 | p->head[i];
+            }
+            continue;
+        }
+        size_t step = n < p->rest ? n : (size_t)p->rest;
+        data += step, n -= step, p->rest -= step;
+        if (!p->rest) ended += p->is_message, p->used = p->whole = 0;
+    }
+    return ended;
+}
+
+/* Read until no message is due; `again` sends the next one of an echo. */
 static void collect(long pending, int again) {
     struct epoll_event ready[256];
     while (pending > 0) {
         int n = epoll_wait(poll_fd, ready, 256, 20000);
         if (n <= 0) fail("nothing arrives any more");
         for (int e = 0; e < n; e++) {
-            uint32_t i = ready[e].data.u32;
-            ssize_t got = recv(fds[i], sink, sizeof sink, 0);
+            struct peer *p = &peers[ready[e].data.u32];
+            ssize_t got = recv(p->fd, sink, sizeof sink, 0);
             if (got <= 0) fail("recv");
-            pending -= got;
-            if ((waiting[i] -= got) == 0 && again && --left[i] > 0) {
-                waiting[i] = (long)delivery_bytes;
-                push(fds[i], message, message_bytes);
+            long ended = count(p, sink, (size_t)got);
+            pending -= ended, p->due -= ended;
+            if (again && ended && p->due == 0 && --p->rounds > 0) {
+                p->due = 1;
+                push(p->fd, message, message_bytes);
             }
         }
     }
 }
 
 static void echo(long rounds) {
-    for (int i = 0; i < total; i++) left[i] = rounds, waiting[i] = (long)delivery_bytes;
-    for (int i = 0; i < total; i++) push(fds[i], message, message_bytes);
-    collect(rounds * total * (long)delivery_bytes, 1);
+    for (int i = 0; i < total; i++) peers[i].rounds = rounds, peers[i].due = 1;
+    for (int i = 0; i < total; i++) push(peers[i].fd, message, message_bytes);
+    collect(rounds * total, 1);
 }
 
 static void fanout(long rounds, long batch) {
     uint8_t *burst = malloc(message_bytes * (size_t)batch);
     for (long b = 0; b < batch; b++) memcpy(burst + (size_t)b * message_bytes, message, message_bytes);
     for (long r = 0; r < rounds; r++) {
-        for (int i = 0; i < total; i++) waiting[i] = batch * (long)delivery_bytes;
-        push(fds[0], burst, message_bytes * (size_t)batch);
-        collect(batch * total * (long)delivery_bytes, 0);
+        for (int i = 0; i < total; i++) peers[i].due = batch;
+        push(peers[0].fd, burst, message_bytes * (size_t)batch);
+        collect(batch * total, 0);
     }
     free(burst);
 }
@@ -129,8 +162,7 @@ int main(int argc, char **argv) {
     if (argc != 6) return fprintf(stderr, "usage: swarm HOST PORT PATH CONNECTIONS SIZE\n"), 2;
     total = atoi(argv[4]), size = (size_t)atol(argv[5]);
     if (total < 1 || size < 1 || size > 60000) return fprintf(stderr, "swarm: out of range\n"), 2;
-    fds = calloc((size_t)total, sizeof *fds);
-    waiting = calloc((size_t)total, sizeof *waiting), left = calloc((size_t)total, sizeof *left);
+    peers = calloc((size_t)total, sizeof *peers);
     poll_fd = epoll_create1(0);
     build_message();
     long long start = now_us();
