@@ -1,4 +1,4 @@
-"""What the gateway says: one shape for each server frame, and one function that makes its bytes.
+"""What the gateway says: one function for each server frame that makes its bytes.
 
 `ts` and `now` of a heartbeat are integer milliseconds, every other time is RFC 3339. A reply repeats the `id`
 of its request and has none when the request had none.
@@ -7,229 +7,20 @@ of its request and has none when the request had none.
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal
 
 import msgspec
 
 from gateway.errors import ErrorCode
+from gateway.protocol import shapes
 from gateway.protocol.close import RETRYABLE
 from gateway.protocol.codec import Fragment, encode
+from gateway.protocol.lifecycle import State
 from gateway.protocol.limits import Limits
-from store.types import EMPTY_OBJECT, Access, Change, Message, MessageRole, Role, Session
-
-SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
-SessionEventName = Literal["updated", "archived", "expired", "deleted", "superseded", "closed"]
-MigrateReason = Literal["drain", "lifetime"]
-
-
-class HeartbeatTimes(TypedDict):
-    interval_ms: int
-    timeout_ms: int
-
-
-class Welcome(TypedDict):
-    type: Literal["welcome"]
-    connection: str
-    user: str
-    tenant: str
-    node: str
-    resume: str
-    resumed: bool
-    heartbeat: HeartbeatTimes
-    limits: dict[str, float]
-    now: str
-
-
-class Attached(TypedDict):
-    type: Literal["attached"]
-    id: NotRequired[str]
-    session: str
-    head: int
-    since: int
-    epoch: int
-    state: SessionState
-    title: str
-    role: Role
-
-
-class MessageFrame(TypedDict):
-    type: Literal["message"]
-    session: str
-    seq: int
-    id: str
-    client_id: str
-    sender: str
-    role: MessageRole
-    content: str
-    metadata: Fragment
-    created_at: str
-
-
-class Live(TypedDict):
-    type: Literal["live"]
-    session: str
-    seq: int
-
-
-class Detached(TypedDict):
-    type: Literal["detached"]
-    id: NotRequired[str]
-    session: str
-
-
-class Updated(TypedDict):
-    type: Literal["updated"]
-    id: NotRequired[str]
-    session: str
-    version: int
-
-
-class Closed(TypedDict):
-    type: Literal["closed"]
-    id: NotRequired[str]
-    session: str
-
-
-class Changes(TypedDict, total=False):
-    title: str
-    context: Fragment
-    metadata: Fragment
-    status: str
-
-
-class SessionEvent(TypedDict):
-    type: Literal["session"]
-    session: str
-    event: SessionEventName
-    version: int
-    changes: Changes
-
-
-class Ack(TypedDict):
-    type: Literal["ack"]
-    id: str
-    session: str
-    seq: int
-    ts: int
-    duplicate: bool
-
-
-class HistoryReply(TypedDict):
-    type: Literal["history"]
-    id: NotRequired[str]
-    session: str
-    messages: list[MessageFrame]
-    head: int
-    more: bool
-
-
-class ReadMark(TypedDict):
-    """Told to the others with `user`; the answer to a request has `id` instead."""
-
-    type: Literal["read"]
-    id: NotRequired[str]
-    session: str
-    user: NotRequired[str]
-    seq: int
-
-
-class SignalFrame(TypedDict):
-    """To a session with `session`, `sender`, `connection`; to a user with `user`; as an answer with `id`."""
-
-    type: Literal["signal"]
-    id: NotRequired[str]
-    session: NotRequired[str]
-    user: NotRequired[str]
-    name: str
-    data: NotRequired[object]
-    sender: NotRequired[str]
-    connection: NotRequired[str]
-
-
-class PresentUser(TypedDict):
-    user: str
-    connections: int
-    since: str
-
-
-class PresenceReply(TypedDict):
-    type: Literal["presence"]
-    id: NotRequired[str]
-    session: str
-    users: list[PresentUser]
-
-
-class PresenceEvent(TypedDict):
-    type: Literal["presence"]
-    session: str
-    event: Literal["join", "leave"]
-    user: str
-    connections: int
-
-
-class HeartbeatSession(TypedDict):
-    head: int
-    ttl_ms: int | None
-
-
-class HeartbeatReply(TypedDict):
-    type: Literal["heartbeat"]
-    id: NotRequired[str]
-    ts: int
-    now: int
-    sessions: Mapping[str, HeartbeatSession]
-
-
-class Migrate(TypedDict):
-    type: Literal["migrate"]
-    slot_ms: int
-    deadline_ms: int
-    url: str | None
-    reason: str
-
-
-class Expiring(TypedDict):
-    type: Literal["expiring"]
-    in_ms: int
-
-
-class Refreshed(TypedDict):
-    type: Literal["refreshed"]
-    id: NotRequired[str]
-    expires_at: str
-
-
-class ErrorFrame(TypedDict):
-    type: Literal["error"]
-    id: NotRequired[str]
-    session: NotRequired[str]
-    code: ErrorCode
-    message: str
-    retryable: bool
-    retry_after_ms: NotRequired[int]
-
-
-ServerFrame = (
-    Welcome
-    | Attached
-    | MessageFrame
-    | Live
-    | Detached
-    | Updated
-    | Closed
-    | SessionEvent
-    | Ack
-    | HistoryReply
-    | ReadMark
-    | SignalFrame
-    | PresenceReply
-    | PresenceEvent
-    | HeartbeatReply
-    | Migrate
-    | Expiring
-    | Refreshed
-    | ErrorFrame
-)
+from gateway.protocol.shapes import HeartbeatSession as HeartbeatSession
+from gateway.protocol.shapes import MigrateReason as MigrateReason
+from gateway.protocol.shapes import SessionEventName as SessionEventName
+from store.types import EMPTY_OBJECT, Access, Change, Message, Session
 
 
 class WelcomeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,7 +58,7 @@ def _reply(frame: Mapping[str, object], id: str | None) -> bytes:
 
 def welcome(facts: WelcomeFacts) -> bytes:
     """Answer a hello."""
-    frame: Welcome = {
+    frame: shapes.Welcome = {
         "type": "welcome",
         "connection": facts.connection,
         "user": facts.user,
@@ -284,13 +75,13 @@ def welcome(facts: WelcomeFacts) -> bytes:
 
 def heartbeat(id: str | None, ts: int, now: int, sessions: Mapping[str, HeartbeatSession]) -> bytes:
     """Answer a heartbeat with its own `ts`."""
-    frame: HeartbeatReply = {"type": "heartbeat", "ts": ts, "now": now, "sessions": sessions}
+    frame: shapes.HeartbeatReply = {"type": "heartbeat", "ts": ts, "now": now, "sessions": sessions}
     return _reply(frame, id)
 
 
 def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: MigrateReason) -> bytes:
     """Ask the client to open its next socket, to `url` or to the address it knows."""
-    frame: Migrate = {
+    frame: shapes.Migrate = {
         "type": "migrate",
         "slot_ms": slot_ms,
         "deadline_ms": deadline_ms,
@@ -302,13 +93,13 @@ def migrate(slot_ms: int, deadline_ms: int, url: str | None, reason: MigrateReas
 
 def expiring(in_ms: int) -> bytes:
     """Ask for a refresh of the credential."""
-    frame: Expiring = {"type": "expiring", "in_ms": in_ms}
+    frame: shapes.Expiring = {"type": "expiring", "in_ms": in_ms}
     return encode(frame)
 
 
 def refreshed(id: str | None, expires_at: int) -> bytes:
     """Answer a refresh."""
-    frame: Refreshed = {"type": "refreshed", "expires_at": rfc3339(expires_at)}
+    frame: shapes.Refreshed = {"type": "refreshed", "expires_at": rfc3339(expires_at)}
     return _reply(frame, id)
 
 
@@ -322,7 +113,7 @@ def error(
     retry_after_ms: int | None = None,
 ) -> bytes:
     """Tell of a failed request. `session` says which of several, where there is no id to say it."""
-    frame: ErrorFrame = {
+    frame: shapes.ErrorFrame = {
         "type": "error",
         "code": code,
         "message": message,
@@ -338,10 +129,10 @@ def error(
 # -- sessions
 
 
-def attached(id: str | None, access: Access, head: int, since: int, state: SessionState) -> bytes:
+def attached(id: str | None, access: Access, head: int, since: int, state: State) -> bytes:
     """Answer an open or attach; what follows `since` comes next."""
     session = access.session
-    frame: Attached = {
+    frame: shapes.Attached = {
         "type": "attached",
         "session": session.id,
         "head": head,
@@ -356,31 +147,31 @@ def attached(id: str | None, access: Access, head: int, since: int, state: Sessi
 
 def live(session: str, seq: int) -> bytes:
     """Tell a reader that it has caught up."""
-    frame: Live = {"type": "live", "session": session, "seq": seq}
+    frame: shapes.Live = {"type": "live", "session": session, "seq": seq}
     return encode(frame)
 
 
 def detached(id: str | None, session: str) -> bytes:
     """Answer a detach."""
-    frame: Detached = {"type": "detached", "session": session}
+    frame: shapes.Detached = {"type": "detached", "session": session}
     return _reply(frame, id)
 
 
 def updated(id: str | None, session: str, version: int) -> bytes:
     """Answer an update."""
-    frame: Updated = {"type": "updated", "session": session, "version": version}
+    frame: shapes.Updated = {"type": "updated", "session": session, "version": version}
     return _reply(frame, id)
 
 
 def closed(id: str | None, session: str) -> bytes:
     """Answer a close."""
-    frame: Closed = {"type": "closed", "session": session}
+    frame: shapes.Closed = {"type": "closed", "session": session}
     return _reply(frame, id)
 
 
 def session_event(session: Session, event: SessionEventName, change: Change | None = None) -> bytes:
     """Tell everybody attached what has happened to the session."""
-    changes: Changes = {}
+    changes: shapes.Changes = {}
     if change is not None:
         if change.title is not None:
             changes["title"] = change.title
@@ -390,7 +181,7 @@ def session_event(session: Session, event: SessionEventName, change: Change | No
             changes["metadata"] = Fragment(change.metadata)
         if change.status is not None:
             changes["status"] = change.status
-    frame: SessionEvent = {
+    frame: shapes.SessionEvent = {
         "type": "session",
         "session": session.id,
         "event": event,
@@ -405,11 +196,18 @@ def session_event(session: Session, event: SessionEventName, change: Change | No
 
 def ack(id: str, session: str, seq: int, ts: int, duplicate: bool) -> bytes:
     """Answer a send: the message is committed."""
-    frame: Ack = {"type": "ack", "id": id, "session": session, "seq": seq, "ts": ts, "duplicate": duplicate}
+    frame: shapes.Ack = {
+        "type": "ack",
+        "id": id,
+        "session": session,
+        "seq": seq,
+        "ts": ts,
+        "duplicate": duplicate,
+    }
     return encode(frame)
 
 
-def _shape(message: Message) -> MessageFrame:
+def _shape(message: Message) -> shapes.MessageFrame:
     return {
         "type": "message",
         "session": message.session,
@@ -431,7 +229,7 @@ def message(message: Message) -> bytes:
 
 def history(id: str | None, session: str, messages: Iterable[Message], head: int, more: bool) -> bytes:
     """Answer a history request; each item is what its `message` frame was."""
-    frame: HistoryReply = {
+    frame: shapes.HistoryReply = {
         "type": "history",
         "session": session,
         "messages": [_shape(message) for message in messages],
@@ -443,13 +241,13 @@ def history(id: str | None, session: str, messages: Iterable[Message], head: int
 
 def read_mark(session: str, seq: int, user: str) -> bytes:
     """Tell the others how far a user has read."""
-    frame: ReadMark = {"type": "read", "session": session, "user": user, "seq": seq}
+    frame: shapes.ReadMark = {"type": "read", "session": session, "user": user, "seq": seq}
     return encode(frame)
 
 
 def read_answer(id: str | None, session: str, seq: int) -> bytes:
     """Answer a read marker that asked for it."""
-    frame: ReadMark = {"type": "read", "session": session, "seq": seq}
+    frame: shapes.ReadMark = {"type": "read", "session": session, "seq": seq}
     return _reply(frame, id)
 
 
@@ -458,7 +256,7 @@ def read_answer(id: str | None, session: str, seq: int) -> bytes:
 
 def signal(session: str, name: str, data: bytes | None, sender: str, connection: str) -> bytes:
     """Pass a signal on to the others."""
-    frame: SignalFrame = {
+    frame: shapes.SignalFrame = {
         "type": "signal",
         "session": session,
         "name": name,
@@ -471,19 +269,19 @@ def signal(session: str, name: str, data: bytes | None, sender: str, connection:
 
 def signal_answer(id: str, session: str, name: str) -> bytes:
     """Answer a signal that asked for it: it was passed on; who got it is not known."""
-    frame: SignalFrame = {"type": "signal", "id": id, "session": session, "name": name}
+    frame: shapes.SignalFrame = {"type": "signal", "id": id, "session": session, "name": name}
     return encode(frame)
 
 
 def user_signal(user: str, name: str, data: Mapping[str, object]) -> bytes:
     """Tell all connections of a user."""
-    frame: SignalFrame = {"type": "signal", "user": user, "name": name, "data": data}
+    frame: shapes.SignalFrame = {"type": "signal", "user": user, "name": name, "data": data}
     return encode(frame)
 
 
 def presence(id: str | None, session: str, users: Iterable[tuple[str, int, int]]) -> bytes:
     """Answer who is there: (user, connections, since in epoch ms)."""
-    frame: PresenceReply = {
+    frame: shapes.PresenceReply = {
         "type": "presence",
         "session": session,
         "users": [
@@ -496,7 +294,7 @@ def presence(id: str | None, session: str, users: Iterable[tuple[str, int, int]]
 
 def presence_event(session: str, event: Literal["join", "leave"], user: str, connections: int) -> bytes:
     """Tell of a user's first connection or of the end of their last."""
-    frame: PresenceEvent = {
+    frame: shapes.PresenceEvent = {
         "type": "presence",
         "session": session,
         "event": event,

@@ -118,6 +118,28 @@ def test_a_shorter_limit_holds() -> None:
     assert refusal(said(type="send", id="c-1", session=SESSION, content="ééé"), limits).code == "too_large"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": "attach"},
+        {"type": "detach"},
+        {"type": "update", "title": "t"},
+        {"type": "close"},
+        {"type": "send", "content": ""},
+        {"type": "history"},
+        {"type": "read", "seq": 1},
+        {"type": "signal", "name": "n"},
+        {"type": "presence"},
+    ],
+    ids=lambda fields: fields["type"],
+)
+def test_what_is_no_id_of_a_session_does_not_exist(fields: dict[str, Any]) -> None:
+    assert decode(said(id="r1", session=SESSION, **fields), LIMITS).id == "r1"
+    for session in ("lobby", SESSION.upper(), SESSION + "\n", "", "é" * 36, f"{{{SESSION}}}"):
+        fault = refusal(said(id="r1", session=session, **fields))
+        assert (fault.code, fault.id) == ("not_found", "r1")
+
+
 def test_more_attachments_than_allowed_in_a_hello_are_refused() -> None:
     attach = [{"session": SESSION}] * 65
     assert isinstance(decode(said(type="hello", attach=attach[:64]), LIMITS), frames.Hello)

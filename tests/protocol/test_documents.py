@@ -9,7 +9,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from gateway.protocol import frames, lifecycle, peer, replies
+from gateway.protocol import frames, lifecycle, peer, shapes
 from gateway.protocol.close import ERROR_CODES, RETRYABLE, CloseCode, action
 from gateway.protocol.codec import decode
 from gateway.protocol.limits import Limits
@@ -97,7 +97,7 @@ def test_the_frames_of_the_gateway_have_the_fields_that_are_written() -> None:
         (*names(type_), names(always), names(absent))
         for type_, always, absent in table(PAGE, "type | always | may be absent")
     ]
-    assert written == [_keys(shape) for shape in get_args(replies.ServerFrame)]
+    assert written == [_keys(shape) for shape in get_args(shapes.ServerFrame)]
 
 
 def _keys(shape: Any) -> tuple[Any, ...]:
@@ -106,9 +106,9 @@ def _keys(shape: Any) -> tuple[Any, ...]:
 
 
 def test_the_events_states_and_roles_are_all_named() -> None:
-    assert names(chapter("Sessions")) >= set(get_args(replies.SessionEventName))
+    assert names(chapter("Sessions")) >= set(get_args(shapes.SessionEventName))
     assert names(chapter("Messages")) >= set(get_args(MessageRole))
-    assert names(chapter("Moving")) >= set(get_args(replies.MigrateReason))
+    assert names(chapter("Moving")) >= set(get_args(shapes.MigrateReason))
     assert set(get_args(lifecycle.State)) <= set(re.findall(r"\w+", diagram("The state of a session")))
 
 
@@ -127,12 +127,12 @@ def test_an_example_of_a_client_is_read(example: str) -> None:
 def test_an_example_of_the_gateway_has_the_fields_of_its_frame(example: str) -> None:
     shortened = ",…}" in example
     frame = json.loads(example.replace(",…}", "}").replace("[…]", "[]"))
-    shapes = [_keys(shape) for shape in get_args(replies.ServerFrame)]
+    known = [_keys(shape) for shape in get_args(shapes.ServerFrame)]
     fits = [
         type_ == frame["type"]
         and set(frame) - {"type"} <= always | absent
         and (shortened or always <= set(frame))
-        for type_, always, absent in shapes
+        for type_, always, absent in known
     ]
     assert any(fits)
 
@@ -141,4 +141,4 @@ def test_every_frame_has_an_example() -> None:
     shown = {re.findall(r'"type":"(\w+)"', example)[0] for example in _said("→")}
     assert shown == frames.TYPES
     shown = {re.findall(r'"type":"(\w+)"', example)[0] for example in _said("←")}
-    assert shown == {_keys(shape)[0] for shape in get_args(replies.ServerFrame)}
+    assert shown == {_keys(shape)[0] for shape in get_args(shapes.ServerFrame)}

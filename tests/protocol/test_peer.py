@@ -255,6 +255,14 @@ def test_a_client_that_does_not_wait_is_closed_after_twice_its_burst() -> None:
     assert outcomes == [Do] * 100 + [Answer] * 201 + [Hang] + [Nothing] * 98
 
 
+def test_impatience_is_forgotten_after_a_while() -> None:
+    peer, now = opened(Limits()), 0.0
+    for _ in range(5):
+        for _ in range(250):
+            assert not isinstance(peer.receive(REQUEST, now), Hang)
+        now += FLOOD_WINDOW_S + 1
+
+
 def test_what_a_closed_connection_still_brings_is_dropped() -> None:
     peer = opened()
     peer.closing()

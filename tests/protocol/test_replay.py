@@ -166,6 +166,12 @@ def test_a_live_message_behind_a_hole_waits_for_its_page() -> None:
     assert replay.live(9)
 
 
+def test_a_reader_that_replays_takes_nothing_live_not_even_the_next_one() -> None:
+    replay = Replay(5, 9)
+    assert not replay.live(6)
+    assert replay.want(10) == (5, 10)
+
+
 def test_what_lies_behind_a_hole_of_a_page_is_not_delivered() -> None:
     replay = Replay(5, 9)
     replay.want(10)
