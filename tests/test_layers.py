@@ -27,7 +27,7 @@ def contracts() -> list[dict[str, Any]]:
 
 def layers() -> list[list[str]]:
     rows = next(contract["layers"] for contract in contracts() if contract["type"] == "layers")
-    return [[name.strip(" ()") for name in row.split("|")] for row in rows]
+    return [[name.strip() for name in row.split("|")] for row in rows]
 
 
 def test_every_module_imports_only_what_lies_below_it() -> None:
@@ -39,6 +39,12 @@ def test_every_room_of_the_gateway_has_its_layer() -> None:
     rooms = {path.stem for path in (ROOT / "gateway").iterdir() if path.suffix == ".py" or path.is_dir()}
     placed = {name.removeprefix("gateway.") for row in layers() for name in row}
     assert rooms - {"__init__", "__pycache__"} <= placed
+
+
+def test_the_document_shows_the_layers_as_they_are_checked() -> None:
+    _, _, section = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Layers\n")
+    drawn = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert drawn == [" | ".join(row) for row in layers()]
 
 
 @pytest.fixture
