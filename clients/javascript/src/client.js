@@ -294,8 +294,8 @@ export class Client extends Emitter {
       return this.#outbox.add(attachment.id, content, options);
     }
     const { role = "user", metadata = {}, id = this.#surroundings.newId() } = options;
-    const draft = { session: attachment.id, id, content: String(content), role, metadata, createdAt: this.#surroundings.now() };
-    const shipment = new Shipment(draft);
+    const createdAt = this.#surroundings.now();
+    const shipment = new Shipment({ session: attachment.id, id, content: String(content), role, metadata, createdAt });
     shipment.failed(refusal);
     this.#outgoing(shipment.entry);
     return shipment.sending;

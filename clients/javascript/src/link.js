@@ -30,6 +30,8 @@ export class Link {
   #resume = null;
   #stopListening = null;
   #isNetworkGone = false;
+  /** Told once, however many tries it lasts. */
+  #isSignInFailing = false;
 
   /** options: {WebSocket, url}. hooks: greet, seen, isSettled; events stateChanged, welcomed, frame, lost, closed, report(error). */
   constructor(surroundings, options, credentials, hooks) {
@@ -85,11 +87,13 @@ export class Link {
     this.#migration?.end();
     this.#trying = null;
     this.current = null;
-    this.#setState({ name: "closed", code, reason, why });
     for (const connection of connections) {
       connection?.close(1000);
     }
-    this.#hooks.closed(this.state);
+    const state = { name: "closed", code, reason, why };
+    this.#hooks.closed(state);
+    // Last: who hears it may call reconnect() at once.
+    this.#setState(state);
   }
 
   /** Whether what this connection says of itself is no news, because it is being left. */
@@ -197,6 +201,7 @@ export class Link {
   /** A connection ready to start, with its credential. */
   async #prepare(url) {
     const credential = await this.#credentials.next();
+    this.#isSignInFailing = false;
     const connection = new Connection(this.#surroundings, {
       greet: () => this.#hooks.greet(connection, { ...credential, ...(this.#resume && { resume: this.#resume }) }),
       seen: () => this.#hooks.seen(),
@@ -211,7 +216,10 @@ export class Link {
     if (error?.retryable === false) {
       this.stop(4500, String(error.message), closing(4500).why);
     } else {
-      this.#hooks.report(new GatewayError("unauthenticated", `no token: ${error?.message ?? error}`, true));
+      if (!this.#isSignInFailing) {
+        this.#isSignInFailing = true;
+        this.#hooks.report(new GatewayError("unauthenticated", `no token: ${error?.message ?? error}`, true));
+      }
       // Most often the gateway itself is away: then the loss of the connection is still the better explanation.
       this.#failed(this.#why || "The sign-in service does not answer.", { retryAfterMs: error?.retryAfterMs ?? 0 });
     }

@@ -43,7 +43,7 @@ export class Outbox {
       return under.sending;
     }
     const shipment = new Shipment(draft);
-    const refusal = under ? new GatewayError("id_conflict", "another send with this id is under way") : this.#refusalOf(shipment);
+    const refusal = this.#refusalOf(shipment);
     if (refusal) {
       shipment.failed(refusal);
       this.#services.changed(shipment.entry);
@@ -143,6 +143,9 @@ export class Outbox {
   }
 
   #refusalOf(shipment) {
+    if (this.#shipments.has(shipment.entry.id)) {
+      return new GatewayError("id_conflict", "another send with this id is under way");
+    }
     if (this.#shipments.size >= this.#bounds.entries || this.#bytes + shipment.bytes > this.#bounds.bytes) {
       return new GatewayError("queue_full", "too many messages wait to be sent", true);
     }

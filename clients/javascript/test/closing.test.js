@@ -34,6 +34,20 @@ for (const code of DONE) {
   });
 }
 
+test("who hears of the end may begin anew at once", async () => {
+  const world = new World();
+  const { client, session, socket } = await world.online();
+  client.on("state", ({ name }) => name === "closed" && client.reconnect());
+  world.gateway.intercept = (_socket, { type }) => type === "open";
+  const asked = assert.rejects(client.open(), { code: "connection_lost" });
+  await settle();
+  socket.end(4500);
+  await asked;
+  await settle();
+  assert.equal(client.state.name, "online");
+  assert.equal(session.live, true);
+});
+
 test("after a refusal reconnect() begins anew, from the cursors", async () => {
   const world = new World();
   const { client, session, seen, socket } = await world.online();

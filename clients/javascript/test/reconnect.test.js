@@ -98,7 +98,7 @@ test("the token provider is asked before every connection; its failures are wait
     token: undefined,
     getToken: async () => {
       calls += 1;
-      if (calls === 2) {
+      if (calls === 2 || calls === 3) {
         throw new Error("the login service is away");
       }
       return `token-${calls}`;
@@ -112,8 +112,9 @@ test("the token provider is asked before every connection; its failures are wait
   await world.clock.advance(200);
   assert.deepEqual(errors, ["no token: the login service is away"]);
   assert.equal(client.state.name, "reconnecting");
-  await world.clock.advance(1000);
-  assert.equal(world.socket.hello.token, "token-3");
+  await world.clock.advance(3000);
+  assert.equal(errors.length, 1);
+  assert.equal(world.socket.hello.token, "token-4");
   assert.equal(client.state.name, "online");
 });
 
