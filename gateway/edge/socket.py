@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # What every handler may rely on, whatever it returned from `check`.
 _CHECK_S: Final = 10.0
 
-# picows starts with 2 KiB, the least it allows, doubles its buffer as it fills, and never gives anything
+# The parser starts with 2 KiB, the least it allows, doubles its buffer as it fills, and never gives anything
 # back. Above this size the parser is replaced as soon as it holds no part of a frame, or each connection
 # would stay as large as its largest message was.
 _LARGE_BYTES: Final = 16 * 1024
@@ -421,10 +421,14 @@ class Socket(Listener):
         """
         if not self._is_deaf or not self.outbox.is_empty or self._transport.is_closing():
             return
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        else:
+        if not self._transport.can_write_eof():
             self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # The peer has reset the connection; the transport has not noticed yet.
+            self._transport.abort()
 
     def _bug(self) -> None:
         self._edge.counters.bugs += 1

@@ -112,6 +112,10 @@ class Served:
         for peer in self._peers:
             await peer.leave()
 
+    def forget(self) -> None:
+        """Let go of peers that have hung up."""
+        self._peers.clear()
+
     def pass_time(self, seconds: float) -> None:
         """Let every deadline of these seconds come."""
         self.clock.push(seconds)
