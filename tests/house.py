@@ -221,7 +221,7 @@ def sleeps(sources: Sequence[Source]) -> Iterator[str]:
         if source.folder == "tests" and source.path != PurePosixPath("tests/waiting.py"):
             for line, name in _uses(source):
                 if name in {"asyncio.sleep", "time.sleep"}:
-                    yield source.at(line, "sleeps: poll with tests.waiting.until")
+                    yield source.at(line, "sleeps: tests/waiting.py has until, turns and later")
 
 
 def idle_coroutines(sources: Sequence[Source]) -> Iterator[str]:

@@ -22,7 +22,12 @@ async def until(
         await asyncio.sleep(0.01)
 
 
-async def turns(count: int) -> None:
+async def turns(count: int = 1) -> None:
     """Give the loop `count` turns: whatever is ready by then has run. Waits for no time to pass."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def later(seconds: float) -> None:
+    """Go on at a later moment, where chance chooses the moment. Not for waiting until something has happened."""
+    await asyncio.sleep(seconds)
