@@ -132,6 +132,17 @@ class GatewayProcess:
 
     async def start(self, *, within: float = READY_WITHIN_S) -> None:
         """Start and wait until `/readyz` says so; AssertionError with the output when it does not."""
+        await self.launch()
+        if self._process is None:
+            raise AssertionError("the gateway was killed while it started")
+        try:
+            await self._until_ready(self._process, within)
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def launch(self) -> None:
+        """Start, and do not wait for it: for those who kill it before it is ready."""
         if self.is_running:
             raise AssertionError("the gateway is running already")
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -146,11 +157,6 @@ class GatewayProcess:
         _running.add(process.pid)
         self._process = process
         self._reader = asyncio.create_task(self._read(process), name="gateway output")
-        try:
-            await self._until_ready(process, within)
-        except BaseException:
-            await self.kill()
-            raise
 
     async def kill(self) -> None:
         """SIGKILL, and reap. Nothing happens when it is not running."""
@@ -249,6 +255,11 @@ class GatewayProcess:
         # Always drained: a process whose pipe is full would stop at its next log line.
         if process.stdout is None:
             return
+        unfinished = b""
         while chunk := await process.stdout.read(65536):
-            for line in chunk.decode(errors="replace").splitlines():
-                self._output.append(line[:OUTPUT_LINE_BYTES])
+            *lines, unfinished = (unfinished + chunk).split(b"\n")
+            for line in lines:
+                self._output.append(line[:OUTPUT_LINE_BYTES].decode(errors="replace"))
+            unfinished = unfinished[:OUTPUT_LINE_BYTES]
+        if unfinished:
+            self._output.append(unfinished.decode(errors="replace"))

@@ -86,6 +86,11 @@ class Client:
         return self._entered.state
 
     @property
+    def reason(self) -> str:
+        """Why it was last not open; empty when it always was."""
+        return self._entered.reason
+
+    @property
     def user(self) -> str:
         """Who the gateway says we are."""
         welcome = self._entered.welcome

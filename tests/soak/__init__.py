@@ -1,0 +1,1 @@
+"""Real clients on a real gateway that is killed again and again."""

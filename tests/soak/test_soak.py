@@ -1,0 +1,35 @@
+"""Nothing acked is lost, whatever moment the gateway is killed at."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.plan import make_plan
+from tests.soak.run import run_soak
+
+
+def test_a_seed_reproduces_the_plan_and_more_kills_only_add_to_it() -> None:
+    short = make_plan(seed=7, kills=5, clients=8, sessions=4)
+    assert short == make_plan(seed=7, kills=5, clients=8, sessions=4)
+    assert make_plan(seed=7, kills=50, clients=8, sessions=4).kills[:5] == short.kills
+    assert make_plan(seed=8, kills=5, clients=8, sessions=4) != short
+    assert {kill.moment for kill in make_plan(seed=1, kills=50, clients=8, sessions=4).kills} == {
+        "quiet",
+        "commit",
+        "start",
+    }
+
+
+async def test_five_kills_lose_nothing(tmp_path: Path) -> None:
+    outcome = await run_soak(make_plan(seed=1, kills=5, clients=6, sessions=3), tmp_path, print)
+    assert outcome.violations == []
+    assert outcome.stored == outcome.acked > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_fifty_kills_lose_nothing(seed: int, tmp_path: Path) -> None:
+    outcome = await run_soak(make_plan(seed=seed, kills=50, clients=8, sessions=4), tmp_path, print)
+    assert outcome.violations == []
+    assert outcome.stored == outcome.acked > 0
