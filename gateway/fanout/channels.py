@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from store.bus import Bus
@@ -73,9 +74,8 @@ class Channels:
                 return
             if channel.is_subscribed:
                 channel.is_subscribed = False
-                try:
+                # With the bus's connection its subscriptions are gone as well.
+                with suppress(Unavailable):
                     await self._bus.unsubscribe(name)
-                except Unavailable:
-                    return  # with the bus's connection its subscriptions are gone as well
             if self._channels.get(name) is channel and not channel.count:
                 del self._channels[name]

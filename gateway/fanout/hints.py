@@ -46,10 +46,14 @@ class EndedHint(msgspec.Struct, frozen=True, tag=4, array_like=True):
 
 
 class SupersededHint(msgspec.Struct, frozen=True, tag=5, array_like=True):
-    """The exclusive session is now held under `epoch`: attachments with an older one are told and let go."""
+    """The exclusive session is now held under `epoch` by the connection `by`.
+
+    Attachments of others with an older one are told and let go.
+    """
 
     frame: bytes
     epoch: int
+    by: str = ""
 
 
 class MemberHint(msgspec.Struct, frozen=True, tag=6, array_like=True):

@@ -46,19 +46,27 @@ class Listener(Protocol):
 class _Opening:
     """What was heard of a session while its room was being opened."""
 
-    __slots__ = ("has_ended", "known", "openers")
+    __slots__ = ("changes", "known", "openers")
 
     def __init__(self) -> None:
         self.openers = 0
         self.known = 0
-        self.has_ended = False
+        self.changes = 0  # of who may read it, and how
 
     def note(self, hint: hints.Hint) -> None:
         """Keep what the reading of the session may be too old to show."""
         if isinstance(hint, hints.MessageHint):
             self.known = max(self.known, hint.seq)
-        elif isinstance(hint, hints.EndedHint):
-            self.has_ended = True
+        elif isinstance(hint, hints.EndedHint | hints.SupersededHint | hints.MemberHint):
+            self.changes += 1
+
+    async def settled(self, look: Callable[[], Coroutine[Any, Any, Access]]) -> Access:
+        """Read the session until nothing has changed meanwhile: what was read may be too old to show it."""
+        while True:
+            changes = self.changes
+            access = await look()
+            if self.changes == changes:
+                return access
 
 
 class Hub:
@@ -71,6 +79,7 @@ class Hub:
         self._replayer = Replayer(log, spawn)
         self.rooms: dict[str, Room] = {}
         self._empty: dict[str, Room] = {}  # in the order in which they emptied
+        self._closed: list[Room] = []  # since the last sweep, which empties it
         self._users: dict[str, dict[str, Listener]] = {}
         self._opening: dict[str, _Opening] = {}
         self._impatient: set[str] = set()
@@ -91,10 +100,12 @@ class Hub:
         kind, _, name = channel.partition(":")
         if kind == "u":
             self._to_user(channel, hint)
-        elif (room := self.rooms.get(name)) is not None:
-            self._to_room(room, hint)
-        elif (opening := self._opening.get(name)) is not None:
+            return
+        # Both: whoever is about to attach to a hosted session is not among its attachments yet.
+        if (opening := self._opening.get(name)) is not None:
             opening.note(hint)
+        if (room := self.rooms.get(name)) is not None:
+            self._to_room(room, hint)
 
     def _to_room(self, room: Room, hint: hints.Hint) -> None:
         match hint:
@@ -109,8 +120,8 @@ class Hub:
             case hints.EndedHint(frame, head):
                 room.end(frame, head)
                 self._close(room)
-            case hints.SupersededHint(frame, epoch):
-                room.supersede(frame, epoch)
+            case hints.SupersededHint(frame, epoch, by):
+                room.supersede(frame, epoch, by)
             case hints.MemberHint(frame, user, role):
                 room.change_member(frame, user, role)
             case hints.RevokedHint():
@@ -159,9 +170,7 @@ class Hub:
         opening = self._opening.setdefault(session, _Opening())
         opening.openers += 1
         try:
-            access = await look()
-            if opening.has_ended:
-                access = await look()
+            access = await opening.settled(look)
             room = self.rooms.get(session)
             if room is None:
                 room = self._make(access.session, opening)
@@ -194,6 +203,7 @@ class Hub:
     def catch_up(self, attachment: Attachment) -> None:
         """Bring an attachment what it lacks, or go on doing so after its reader had fallen behind."""
         if attachment.room.attachments.get(attachment.reader.id) is attachment:
+            attachment.tell_missed()
             self._replayer.pump(attachment)
 
     def detach(self, attachment: Attachment, now: float) -> None:
@@ -211,8 +221,8 @@ class Hub:
         while len(self._empty) > EMPTY_ROOMS:
             self._close(next(iter(self._empty.values())))
 
-    def close_empty(self, before: float) -> list[Room]:
-        """Close the rooms that have been empty since before this moment; return them."""
+    def close_empty(self, before: float) -> None:
+        """Close the rooms that have been empty since before this moment."""
         stale = [
             room
             for room in self._empty.values()
@@ -222,12 +232,17 @@ class Hub:
             if not room.is_ended:
                 room.step("window_over")
             self._close(room)
-        return stale
+
+    def take_closed(self) -> list[Room]:
+        """Hand out the rooms that were closed since this was last asked, for whatever reason."""
+        closed, self._closed = self._closed, []
+        return closed
 
     def _close(self, room: Room) -> None:
         self._empty.pop(room.id, None)
         if self.rooms.get(room.id) is room:
             del self.rooms[room.id]
+            self._closed.append(room)
             self._channels.release(hints.session_channel(room.id))
 
     # -- holes

@@ -50,16 +50,22 @@ class Presence:
             users[entry.user] = PresentUser(entry.user, count, since)
         return sorted(users.values(), key=lambda present: (present.since, present.user))
 
-    async def joined(self, entry: ConnectionEntry, session: str) -> None:
-        """Announce a user whose first connection this is; the index must hold the connection already."""
+    async def joined(self, entry: ConnectionEntry, session: str, *, was_here: bool) -> None:
+        """Announce a user whose first connection this is; the index must hold the connection already.
+
+        `was_here`: another connection of theirs was attached to the session on this node before.
+        """
         was_leaving = self._leaving.pop((entry.tenant, session, entry.user), None) is not None
+        if was_here or was_leaving:
+            return
         try:
             theirs = await self._of_user(entry.tenant, session, entry.user)
         except Unavailable:
             return
-        # Of connections that arrive at the same moment all see each other: the first by age, then id, speaks.
-        is_first = bool(theirs) and min(theirs, key=lambda other: (other.since, other.id)).id == entry.id
-        if is_first and not was_leaving:
+        # Of connections that arrive at other nodes at the same moment all see each other: the first by age,
+        # then id, speaks. Those of this node came later.
+        rivals = [other for other in theirs if other.node != entry.node or other.id == entry.id]
+        if rivals and min(rivals, key=lambda other: (other.since, other.id)).id == entry.id:
             frame = replies.presence_event(session, "join", entry.user, len(theirs))
             self._publisher.signal(session, frame, but=entry.id)
 
@@ -68,7 +74,9 @@ class Presence:
 
         The leave is announced after the grace, if it was the last.
         """
-        self._leaving.setdefault((tenant, session, user), self._monotonic() + GRACE_S)
+        # The last to go counts; out and in again keeps the dict in the order of time.
+        self._leaving.pop((tenant, session, user), None)
+        self._leaving[tenant, session, user] = self._monotonic() + GRACE_S
 
     async def announce_leaves(self) -> None:
         """Announce those whose grace is over. Called about once a second."""

@@ -31,9 +31,9 @@ class Publisher:
         hint = hints.EndedHint(frame, session.head, reason)
         self._bus.offer(hints.session_channel(session.id), hints.encode(hint))
 
-    def superseded(self, session: str, frame: bytes, epoch: int) -> None:
-        """A new attachment has taken the exclusive session over under `epoch`."""
-        self._bus.offer(hints.session_channel(session), hints.encode(hints.SupersededHint(frame, epoch)))
+    def superseded(self, session: str, frame: bytes, epoch: int, by: str) -> None:
+        """The connection `by` has taken the exclusive session over under `epoch`."""
+        self._bus.offer(hints.session_channel(session), hints.encode(hints.SupersededHint(frame, epoch, by)))
 
     def member(self, session: str, frame: bytes, user: str, role: Role | None) -> None:
         """A member's right has changed."""

@@ -94,6 +94,8 @@ class Replayer:
                 self._give(attachment, frames)
                 page = _next_page(page, frames)
         finally:
+            # A page that a bug or a stop has cut short is no page under way: it is wanted again.
+            attachment.replay.failed()
             attachment.is_pumped = False
         # Its drain may have been announced while we were still at work, and passed over.
         if self._goes_on(attachment) and not attachment.replay.is_live:

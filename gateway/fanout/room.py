@@ -38,6 +38,7 @@ class Attachment:
         "farewell",
         "is_announced",
         "is_pumped",
+        "missed",
         "outlet",
         "reader",
         "replay",
@@ -55,6 +56,23 @@ class Attachment:
         self.is_announced = False  # whether its client has heard `live`
         self.is_pumped = False  # whether a replay of the hub's is at work for it
         self.farewell: bytes | None = None  # the last frame, once everything before it was read
+        self.missed: bytes | None = None  # the latest notice that came while the reader lagged
+
+    def tell(self, frame: bytes) -> None:
+        """Pass on something that is not dropped; to a reader that lags, the latest when it reads again.
+
+        What others do must not pile up at it: the version in the latest shows that there were more.
+        """
+        if self.outlet.lagging:
+            self.missed = frame
+        else:
+            self.outlet.put(frame)
+
+    def tell_missed(self) -> None:
+        """Pass on what came while the reader lagged, if it has stopped lagging."""
+        if self.missed is not None and not self.outlet.lagging:
+            self.outlet.put(self.missed)
+            self.missed = None
 
 
 class Room:
@@ -63,7 +81,7 @@ class Room:
     __slots__ = (
         "attachments", "bytes_in", "bytes_out", "empty_since", "expires_at", "frames_in", "frames_out", "id",
         "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay", "rtt_ms", "state",
-        "tenant", "ttl_s",
+        "tenant", "told", "ttl_s",
     )  # fmt: skip
 
     def __init__(self, session: Session, pump: Callable[[Attachment], None]) -> None:
@@ -78,6 +96,7 @@ class Room:
         self.attachments: dict[str, Attachment] = {}
         self.pump = pump
         self.state: lifecycle.State = "connecting"
+        self.told: lifecycle.State | None = None  # the state last written to the live record
         self.empty_since: float | None = 0.0  # monotonic; None while there are attachments
         self.last_active = 0.0
         self.frames_in = self.bytes_in = self.frames_out = self.bytes_out = 0
@@ -126,7 +145,7 @@ class Room:
         """Pass on something that is not dropped."""
         for attachment in self.attachments.values():
             if attachment.reader.id != but:
-                attachment.outlet.put(frame)
+                attachment.tell(frame)
 
     def end(self, frame: bytes, head: int) -> None:
         """The session is over: let everybody read up to `head`, then tell them and let go."""
@@ -139,17 +158,24 @@ class Room:
                 attachment.replay.behind(head)
             self.settle(attachment)
 
-    def supersede(self, frame: bytes, epoch: int) -> None:
-        """Let go of attachments that hold an older epoch: a newer one has taken the session over."""
+    def supersede(self, frame: bytes, epoch: int, by: str) -> None:
+        """Let go of attachments that hold an older epoch: a newer one has taken the session over.
+
+        The connection that did so and was attached already goes on under the new one.
+        """
         for attachment in list(self.attachments.values()):
-            if attachment.epoch is not None and attachment.epoch < epoch:
+            if attachment.epoch is None or attachment.epoch >= epoch:
+                continue
+            if attachment.reader.id == by:
+                attachment.epoch = epoch
+            else:
                 attachment.outlet.put(frame)
                 self.release(attachment)
 
     def change_member(self, frame: bytes, user: str, role: Role | None) -> None:
         """Tell everybody; who is no member any more is let go."""
         for attachment in list(self.attachments.values()):
-            attachment.outlet.put(frame)
+            attachment.tell(frame)
             if attachment.reader.user != user:
                 continue
             if role is None:

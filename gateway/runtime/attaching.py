@@ -26,15 +26,23 @@ async def attach(connection: "Connection", session: str, since: int | None, requ
         return await node.sessions.live_access(identity.tenant, identity.user, session)
 
     access = await look()  # before anything is subscribed for somebody who has no right to it
+    _check_cursor(since, access.session.head)  # and before anything is taken from whoever holds it
     epoch: int | None = None
     if access.session.exclusive and access.role != "reader":
-        epoch = await node.sessions.take_over(identity.tenant, session)
+        epoch = await node.sessions.take_over(identity.tenant, session, connection.id)
     room, access = await node.hub.open(session, look)
-    if connection.is_closed:
+    if connection.is_over:
         return
+    was_here = any(other.reader.user == connection.user for other in room.attachments.values())
     _admit(connection, room, access, since, epoch, request_id)
     await node.leases.assert_now(connection)
-    await node.presence.joined(connection.entry, session)
+    if session in connection.attachments:
+        await node.presence.joined(connection.entry, session, was_here=was_here)
+
+
+def _check_cursor(since: int | None, head: int) -> None:
+    if since is not None and since > head:
+        raise errors.BadRequest(f"since is {since}, but the session has only {head} messages")
 
 
 def _admit(
@@ -52,13 +60,13 @@ def _admit(
         node.hub.mend(room)
     if epoch is not None and access.session.epoch > epoch:
         raise errors.Superseded("another attachment has taken this session over in the meantime")
-    if since is not None and since > head:
-        raise errors.BadRequest(f"since is {since}, but the session has only {head} messages")
+    _check_cursor(since, head)
     earlier = connection.attachments.get(room.id)
     cursor = head if since is None else since
     attachment = node.hub.attach(room, connection, cursor, access, epoch)
     connection.attachments[room.id] = attachment
-    connection.seen.setdefault(room.id, cursor)
+    attachment.replay.behind(head)  # the room may still be reading what it missed itself
+    connection.seen[room.id] = cursor
     if earlier is not None and earlier.room is not room:
         node.hub.detach(earlier, node.clock.monotonic())
     connection.outlet.put(replies.attached(request_id, access, head, cursor, room.state))

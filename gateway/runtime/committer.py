@@ -124,11 +124,19 @@ class Committer:
     async def _append(self, drafts: list[Draft]) -> list[Appended | Refused] | list[None]:
         for attempt in range(ATTEMPTS):
             try:
-                return list(await self._log.append(drafts))
+                outcomes = await self._log.append(drafts)
+                if len(outcomes) == len(drafts):
+                    return outcomes
+                _logger.error("commit_miscounted", drafts=len(drafts), outcomes=len(outcomes))
+                break
             except Unavailable as error:
                 _logger.warning(
                     "commit_unavailable", attempt=attempt + 1, drafts=len(drafts), error=str(error)
                 )
+            except Exception:
+                # A bug, whose outcome is as unknown: the senders are told to send again all the same.
+                _logger.exception("commit_failed", drafts=len(drafts))
+                break
             if attempt + 1 < ATTEMPTS:
                 await asyncio.sleep(RETRY_S * (attempt + 1))
         return [None] * len(drafts)

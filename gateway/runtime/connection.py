@@ -43,11 +43,10 @@ class Connection:
     """
 
     __slots__ = (
-        "__weakref__", "_backlog", "_backlog_bytes", "_close_at", "_has_expiry_notice", "_hello_by",
-        "_is_busy", "_migrate_at",
-        "_notice_at", "attachments", "bearer", "id", "identity", "ip", "is_closed", "is_handed_over",
-        "node", "outlet",
-        "peer", "port", "resume_token", "rtt_ms", "seen", "since", "user",
+        "__weakref__", "_assert_at", "_backlog", "_backlog_bytes", "_close_at", "_hello_by", "_is_busy",
+        "_leave_by", "_migrate_at", "_notice_at", "attachments", "bearer", "id", "identity", "ip",
+        "is_closed", "is_handed_over", "is_over", "node", "outlet", "peer", "port", "predecessor",
+        "resume_token", "rtt_ms", "seen", "since", "user",
     )  # fmt: skip
 
     def __init__(
@@ -66,13 +65,15 @@ class Connection:
         self.since = node.clock.now_ms()
         self.resume_token: str | None = None
         self.is_handed_over = False  # another connection has taken this one's attachments up
+        self.predecessor: str | None = None  # the connection whose attachments this one has taken up
         self.is_closed = False
+        self.is_over = False  # closed, or told to close: nothing it asked for is begun any more
         self.rtt_ms: float | None = None
         self._backlog: deque[tuple[frames.ClientFrame, int]] = deque()
         self._backlog_bytes = 0
         self._is_busy = False
-        self._has_expiry_notice = False
-        self._hello_by = self._notice_at = self._migrate_at = self._close_at = math.inf
+        self._hello_by = self._notice_at = self._close_at = math.inf
+        self._migrate_at = self._leave_by = self._assert_at = math.inf
 
     # -- the edge's Handler
 
@@ -107,7 +108,7 @@ class Connection:
 
     def on_closed(self, code: int) -> None:
         """The socket is gone."""
-        self.is_closed = True
+        self.is_closed = self.is_over = True
         self.peer.lost()
         self._backlog.clear()
         self.node.departed(self, code)
@@ -118,18 +119,23 @@ class Connection:
             self._hello_by = math.inf
             self.hang(CloseCode.PROTOCOL_VIOLATION, "no hello came in time")
         if now >= self._close_at:
-            code = CloseCode.TOKEN_EXPIRED if self._has_expiry_notice else CloseCode.NODE_LEAVING
             self._close_at = math.inf
-            self.hang(
-                code, "the token has expired" if self._has_expiry_notice else "this connection was to move"
-            )
+            self.hang(CloseCode.TOKEN_EXPIRED, "the token has expired")
+        if now >= self._leave_by:
+            self._leave_by = math.inf
+            self.hang(CloseCode.NODE_LEAVING, "this connection was to move")
         if now >= self._notice_at:
             self._notice_at = math.inf
-            self._has_expiry_notice = True
             self.outlet.put(replies.expiring(max(0, self._expires_in_ms())))
         if now >= self._migrate_at:
             self.migrate("lifetime", now)
-        return min(self._hello_by, self._notice_at, self._migrate_at, self._close_at)
+        if now >= self._assert_at:
+            # A client that sends no heartbeats lives by its pongs, and counts as a connection all the same.
+            self.node.leases.changed(self)
+            self.renewed(now)
+        return min(
+            self._hello_by, self._notice_at, self._migrate_at, self._close_at, self._leave_by, self._assert_at
+        )
 
     # -- fan-out's Reader, the hub's Listener
 
@@ -175,17 +181,17 @@ class Connection:
         self.user = identity.user
         now = self.node.clock.monotonic()
         expires = now + self._expires_in_ms() / 1000
-        self._has_expiry_notice = False
         self._notice_at = max(now, expires - EXPIRY_NOTICE_S)
-        self._close_at = math.inf
+        self._close_at = expires + EXPIRY_GRACE_S
         self._hello_by = math.inf
-        if self._migrate_at == math.inf:
+        self.renewed(now)
+        if self._migrate_at == self._leave_by == math.inf:
             # ± 10 %: connections made in one storm must not all move in one.
             self._migrate_at = now + self.node.settings.connection_lifetime_s * random.uniform(0.9, 1.1)  # noqa: S311
-        self._expire_at(expires)
 
-    def _expire_at(self, expires: float) -> None:
-        self._close_at = expires + EXPIRY_GRACE_S
+    def renewed(self, now: float) -> None:
+        """Its entries in the indexes are about to be written: half of their lease is time to do so again."""
+        self._assert_at = now + self.node.leases.lease_ms / 2000
 
     def _expires_in_ms(self) -> int:
         return self.caller.expires_at - self.node.clock.now_ms()
@@ -194,11 +200,20 @@ class Connection:
         """Ask the client to move; at the deadline the connection is closed, and its client resumes."""
         deadline_s = self.node.settings.drain_s
         self._migrate_at = math.inf
-        self._has_expiry_notice = False
-        self._notice_at = math.inf
-        self._close_at = min(self._close_at, now + slot_ms / 1000 + deadline_s)
+        self._leave_by = min(self._leave_by, now + slot_ms / 1000 + deadline_s)
         self.peer.draining()
         self.outlet.put(replies.migrate(slot_ms, int(deadline_s * 1000), None, reason))
+
+    def step_aside(self) -> None:
+        """Another connection has taken this one's place: it has the time of a move left.
+
+        And what it replaced itself has none any more, or a chain of them would stay beside the limit.
+        """
+        self.is_handed_over = True
+        self._leave_by = min(self._leave_by, self.node.clock.monotonic() + self.node.settings.drain_s)
+        before = None if self.predecessor is None else self.node.connections.get(self.predecessor)
+        if before is not None:
+            before.hang(CloseCode.NODE_LEAVING, "another connection has taken this one's place")
 
     def answer(self, request: frames.ClientFrame, error: errors.GatewayError) -> None:
         """Tell the client that a request failed, and why."""
@@ -210,7 +225,10 @@ class Connection:
         self.hang(code, error.message)
 
     def hang(self, code: CloseCode, reason: str) -> None:
-        """Close the connection."""
+        """Close the connection. What waits in the backlog is not begun."""
+        self.is_over = True
+        self._backlog.clear()
+        self._backlog_bytes = 0
         self.peer.closing()
         self.outlet.close(int(code), reason)
 
@@ -248,8 +266,8 @@ class Connection:
 
     async def _work(self, frame: frames.ClientFrame) -> None:
         """Serve a request that has to be awaited, then whatever has come meanwhile."""
+        following: frames.ClientFrame | None = frame
         try:
-            following: frames.ClientFrame | None = frame
             while following is not None:
                 await self._serve(following)
                 following = self._next_to_await()
@@ -257,11 +275,15 @@ class Connection:
             # The node stops in the middle of a request: its client resumes elsewhere and asks again.
             self.hang(CloseCode.NODE_LEAVING, "the node is leaving")
             raise
+        except Exception:
+            # A bug: its trace is for us, the peer is told nothing but to come back.
+            _logger.exception("request_failed", connection=self.id, request=type(following).__name__)
+            self.hang(CloseCode.INTERNAL_ERROR, "")
         finally:
             self._is_busy = False
 
     def _next_to_await(self) -> frames.ClientFrame | None:
-        while self._backlog and not self.is_closed:
+        while self._backlog:
             frame, size = self._backlog.popleft()
             self._backlog_bytes -= size
             if not sending.at_once(self, frame, size):
@@ -274,10 +296,6 @@ class Connection:
         except errors.GatewayError as error:
             self.node.metrics.error(error.code)
             self.answer(frame, error)
-        except Exception:
-            # A bug: its trace is for us, the peer is told nothing but to come back.
-            _logger.exception("request_failed", connection=self.id, request=type(frame).__name__)
-            self.hang(CloseCode.INTERNAL_ERROR, "")
 
     def may(self, attachment: Attachment | None, action: Action) -> Attachment:
         """The attachment, if its role allows the action."""

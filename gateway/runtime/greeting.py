@@ -3,7 +3,7 @@
 And the refresh of its credential.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,6 +18,8 @@ from store.errors import Unavailable
 if TYPE_CHECKING:
     from gateway.runtime.connection import Connection
     from gateway.runtime.resumption import ResumeRecord
+
+REVOKED: Final = "this token has been revoked: sign in again"
 
 _logger = structlog.get_logger("gateway.runtime")
 
@@ -40,9 +42,15 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
     if connection.is_closed:
         await node.leases.forget_now(connection)
         return
+    if connection.is_over:
+        return
     token = connection.resume_token = resumption.new_token()
     connection.peer.welcomed()
     await node.hub.listen(identity.tenant, identity.user, connection)
+    if not node.revocations.holds(identity):
+        # Revoked since it was looked at, when nobody was listening for this connection yet.
+        connection.refuse(errors.Unauthenticated(REVOKED))
+        return
     connection.outlet.put(replies.welcome(_welcome(connection, token, record is not None)))
     await _take_up(connection, hello, record)
 
@@ -50,7 +58,10 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
 async def _identify(connection: "Connection", hello: frames.Hello) -> Identity:
     node = connection.node
     if hello.ticket is not None:
-        identity = await node.tickets.redeem(hello.ticket)
+        try:
+            identity = await node.tickets.redeem(hello.ticket)
+        except Unavailable as error:
+            raise errors.Unavailable("tickets cannot be checked now: try again") from error
         if identity is None:
             raise errors.Unauthenticated("the ticket is unknown, used or too old: get a new one")
     else:
@@ -60,7 +71,7 @@ async def _identify(connection: "Connection", hello: frames.Hello) -> Identity:
         identity = await node.tokens.verify(token)
     connection.bearer = None
     if not node.revocations.holds(identity):
-        raise errors.Unauthenticated("this token has been revoked: sign in again")
+        raise errors.Unauthenticated(REVOKED)
     return identity
 
 
@@ -76,6 +87,7 @@ async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecor
     node.metrics.resume("resumed" if record is not None else "stale")
     if record is None:
         return None
+    connection.predecessor = record.connection
     return await node.leases.hand_over(record, node.connections.get(record.connection))
 
 
@@ -116,7 +128,7 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
         if reference.since is not None or reference.session not in wanted:
             wanted[reference.session] = reference.since
     for session, since in wanted.items():
-        if connection.is_closed:
+        if connection.is_over:
             return
         try:
             await attach(connection, session, since, None)
@@ -134,6 +146,6 @@ async def refresh(connection: "Connection", frame: frames.Refresh) -> None:
     if (identity.tenant, identity.user) != (before.tenant, before.user):
         raise errors.Forbidden("the new token is another user's: open a new connection for them")
     if not node.revocations.holds(identity):
-        raise errors.Unauthenticated("this token has been revoked: sign in again")
+        raise errors.Unauthenticated(REVOKED)
     connection.recognised(identity)
     connection.outlet.put(replies.refreshed(frame.id, identity.expires_at))

@@ -3,6 +3,7 @@
 Gathers what changes and writes it a few times a second, for all connections together.
 """
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.runtime.resumption import ResumeRecord, Resumption
@@ -32,6 +33,8 @@ class Leases:
         self.lease_ms = timeout_ms + LEASE_MARGIN_MS
         self._changed: dict[str, Connection] = {}
         self._departed: list[tuple[ConnectionEntry, str | None, ResumeRecord]] = []
+        self._unwritten: set[str] = set()  # resume tokens of those departed whose record is not stored yet
+        self._departing = asyncio.Lock()
         self._marks: dict[tuple[str, str], Mark] = {}
 
     def changed(self, connection: "Connection") -> None:
@@ -48,6 +51,8 @@ class Leases:
         if connection.identity is not None:
             token = None if connection.is_handed_over else connection.resume_token
             self._departed.append((connection.entry, token, _record(connection)))
+            if token is not None:
+                self._unwritten.add(token)
 
     def mark(self, mark: Mark) -> None:
         """Have a watermark stored with the next flush."""
@@ -65,18 +70,18 @@ class Leases:
             del self._marks[next(iter(self._marks))]
 
     async def flush(self) -> None:
-        """Write what has gathered. Unavailable: it stays for the next time."""
-        await self._flush_connections()
-        await self._flush_departed()
-        if self._marks:
-            marks, self._marks = self._marks, {}
+        """Write what has gathered. Unavailable: it stays for the next time.
+
+        Indexes and watermarks live in different stores: one being away is no reason to keep from the other.
+        """
+        fault: Unavailable | None = None
+        for part in (self._flush_connections, self._flush_departed, self._flush_marks):
             try:
-                await self._log.mark(list(marks.values()))
-            except Unavailable:
-                for mark in self._marks.values():
-                    marks[mark.session, mark.user] = mark
-                self._marks = marks
-                raise
+                await part()
+            except Unavailable as error:
+                fault = error
+        if fault is not None:
+            raise fault
 
     async def assert_now(self, connection: "Connection") -> None:
         """Write one connection's entries without waiting for the flush.
@@ -102,15 +107,13 @@ class Leases:
         """Index a new connection unless its user has `limit` others. Unavailable."""
         if await self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms):
             return True
-        # Among those counted may be some that have just gone from here: a client that reconnects at once has room.
-        if not self._departed:
-            return False
+        # Among those counted may be some that have just gone from here: who reconnects at once has room.
         await self._flush_departed()
         return await self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms)
 
     async def settle(self, token: str) -> None:
         """Write the last word of a connection that has just gone, before its token is used."""
-        if any(token == departed for _, departed, _ in self._departed):
+        if token in self._unwritten:
             await self._flush_departed()
 
     async def hand_over(self, record: ResumeRecord, old: "Connection | None") -> ResumeRecord:
@@ -119,10 +122,13 @@ class Leases:
         Returns the record as it is now, where the old connection still lives here.
         """
         if old is not None and old.identity is not None:
-            old.is_handed_over = True
+            old.step_aside()
             self._changed.pop(old.id, None)
             record = _record(old)
         try:
+            if old is not None and old.resume_token is not None:
+                # An assertion that was on its way when the token was used has made it good again.
+                await self._resumption.take(old.resume_token, record.tenant, record.user)
             entry = await self._live.connection(record.tenant, record.connection)
             if entry is not None:
                 await self._live.forget([entry])
@@ -143,27 +149,43 @@ class Leases:
             raise
 
     async def _assert(self, connections: "list[Connection]") -> None:
-        await self._live.assert_connections(
-            [connection.entry for connection in connections], lease_ms=self.lease_ms
-        )
-        for connection in connections:
-            # Closed in the meantime: its departure was noted after we began, and must have the last word.
-            if connection.is_closed:
-                await self._live.forget([connection.entry])
-            elif connection.resume_token is not None and not connection.is_handed_over:
+        entries = [connection.entry for connection in connections]
+        await self._live.assert_connections(entries, lease_ms=self.lease_ms)
+        for connection, entry in zip(connections, entries, strict=True):
+            # Gone in the meantime: its departure was noted after we began, and must have the last word.
+            if connection.is_closed or connection.is_handed_over:
+                await self._live.forget([entry])
+            elif connection.resume_token is not None:
                 await self._resumption.keep(connection.resume_token, _record(connection))
 
     async def _flush_departed(self) -> None:
-        if not self._departed:
+        # One at a time, and whoever comes meanwhile waits: `settle` must not return before the last word of
+        # its token is written, or that word would make the used token good again.
+        async with self._departing:
+            departed, self._departed = self._departed, []
+            if not departed:
+                return
+            try:
+                await self._live.forget([entry for entry, _, _ in departed])
+                for _, token, record in departed:
+                    if token is not None:
+                        await self._resumption.keep(token, record)
+            except Unavailable:
+                return  # indexes expire by themselves, and whoever cannot resume attaches anew
+            finally:
+                self._unwritten.difference_update(token for _, token, _ in departed if token is not None)
+
+    async def _flush_marks(self) -> None:
+        if not self._marks:
             return
-        departed, self._departed = self._departed, []
+        marks, self._marks = self._marks, {}
         try:
-            await self._live.forget([entry for entry, _, _ in departed])
-            for _, token, record in departed:
-                if token is not None:
-                    await self._resumption.keep(token, record)
-        except Unavailable:
-            return  # indexes expire by themselves, and whoever cannot resume attaches anew
+            await self._log.mark(list(marks.values()))
+        except (Unavailable, asyncio.CancelledError):
+            later, self._marks = self._marks, marks
+            for mark in later.values():
+                self.mark(mark)
+            raise
 
 
 def _record(connection: "Connection") -> ResumeRecord:

@@ -28,7 +28,7 @@ from gateway.runtime.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from store.errors import Unavailable
 from store.open import Stores
-from store.types import NodeEntry
+from store.types import NodeEntry, Revocation
 
 # DESIGN: a lost last hint is found within 5 s; one pause and the time of the reading have to fit.
 HEADS_S: Final = 4.0
@@ -202,16 +202,21 @@ class Node:
         Returns the moment (epoch ms).
         """
         revocation = await self.revocations.revoke(tenant, user)
+        # Those here directly: a later refresh would find nothing new in it.
+        self._close_revoked(revocation)
         self.publisher.revoked(tenant, user, revocation.before)
         return revocation.before
 
     async def refresh_revocations(self) -> None:
         """Learn of revocations made on other nodes whose announcement did not arrive."""
         for revocation in await self.revocations.refresh():
-            for connection in list(self.connections.values()):
-                identity = connection.identity
-                if identity and (identity.tenant, identity.user) == (revocation.tenant, revocation.user):
-                    connection.revoked(revocation.before)
+            self._close_revoked(revocation)
+
+    def _close_revoked(self, revocation: Revocation) -> None:
+        for connection in list(self.connections.values()):
+            identity = connection.identity
+            if identity and (identity.tenant, identity.user) == (revocation.tenant, revocation.user):
+                connection.revoked(revocation.before)
 
     def wall_of(self, monotonic: float) -> int:
         """A monotonic moment of this process as epoch ms."""

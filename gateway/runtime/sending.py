@@ -52,6 +52,9 @@ def error_frame(error: errors.GatewayError, request_id: str | None, session: str
 
 def _send(connection: "Connection", frame: frames.Send, size: int) -> None:
     attachment = connection.may(connection.attachments.get(frame.session), "send")
+    if attachment.epoch is None and attachment.room.is_exclusive:
+        # Attached as a reader, and made a writer since. Without an epoch the log could not fence it off.
+        raise errors.Superseded("this session is written by one: attach again to take it over")
     identity = connection.caller
     draft = Draft(
         session=frame.session,
@@ -121,7 +124,8 @@ def _read(connection: "Connection", frame: frames.Read) -> None:
         raise errors.BadRequest("the session has no such seq yet")
     connection.node.leases.mark(Mark(session=frame.session, user=connection.user, read=frame.seq))
     mark = replies.read_mark(frame.session, frame.seq, connection.user)
-    connection.node.publisher.notice(frame.session, mark, but=connection.id)
+    # Ephemeral: a later one covers it, and a reader that lags is not buried under the markers of others.
+    connection.node.publisher.signal(frame.session, mark, but=connection.id)
     if frame.id is not None:
         connection.outlet.put(replies.read_answer(frame.id, frame.session, frame.seq))
 
@@ -148,4 +152,5 @@ def _heartbeat(connection: "Connection", frame: frames.Heartbeat) -> None:
             connection.seen[session] = seq
             connection.node.leases.mark(Mark(session=session, user=connection.user, delivered=seq))
     connection.node.leases.changed(connection)
+    connection.renewed(connection.node.clock.monotonic())
     connection.outlet.put(replies.heartbeat(frame.id, frame.ts, connection.node.clock.now_ms(), sessions))

@@ -145,6 +145,9 @@ class Sessions:
         with translated():
             over = await self._log.end(identity.tenant, session, reason, now=self._clock.now_ms())
         if over is None:
+            if access.session.ended_at is not None:
+                # Told again: whoever asks twice has perhaps had no answer, and the attachments no word of it.
+                self.tell_ended(access.session)
             return access.session
         self.tell_ended(over)
         return over
@@ -154,8 +157,8 @@ class Sessions:
         reason = session.end_reason or "closed"
         self._publisher.ended(session, reason, replies.session_event(session, reason))
 
-    async def take_over(self, tenant: str, session: str) -> int:
-        """Take an exclusive session over; whoever held it is told and can write no more.
+    async def take_over(self, tenant: str, session: str, by: str) -> int:
+        """Take an exclusive session over for the connection `by`; who held it is told, and writes no more.
 
         Returns the new epoch.
         """
@@ -163,7 +166,7 @@ class Sessions:
             epoch = await self._log.take_over(tenant, session)
             row = await self._log.get(tenant, session)
         if row is not None:
-            self._publisher.superseded(session, replies.session_event(row, "superseded"), epoch)
+            self._publisher.superseded(session, replies.session_event(row, "superseded"), epoch, by)
         return epoch
 
     async def members(self, identity: Identity, session: str) -> list[Member]:
@@ -188,7 +191,8 @@ class Sessions:
         if user == access.session.owner:
             raise errors.BadRequest("the owner's own right cannot be changed")
         with translated():
-            if len(await self._log.members(session)) >= MEMBERS_LIMIT:
+            known = {member.user for member in await self._log.members(session)}
+            if user not in known and len(known) >= MEMBERS_LIMIT:
                 raise errors.LimitReached(f"{MEMBERS_LIMIT} members are allowed")
             changed = await self._log.put_member(
                 identity.tenant, session, user, role, now=self._clock.now_ms()

@@ -27,16 +27,13 @@ class Sweeper:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
-        self._told: dict[str, str] = {}  # state last written to the live record, by session
 
     async def sweep(self) -> None:
         """Do all of it once. Unavailable: the rest waits for the next time."""
         node = self._node
         now = node.clock.monotonic()
-        gone = node.hub.close_empty(now - node.settings.resume_window_s)
-        for room in gone:
-            self._told.pop(room.id, None)
-        await self._states(now, gone)
+        node.hub.close_empty(now - node.settings.resume_window_s)
+        await self._states(now)
         await self._extend()
         await self._expire()
         await node.refresh_revocations()
@@ -68,17 +65,24 @@ class Sweeper:
             if len(over) < BATCH:
                 return
 
-    async def _states(self, now: float, gone: "list[Room]") -> None:
-        for room in list(self._node.hub.rooms.values()):
+    async def _states(self, now: float) -> None:
+        rooms = self._node.hub.rooms
+        hosted = list(rooms.values())
+        for room in hosted:
             if room.state == "active" and now - room.last_active > QUIET_S:
                 room.step("quiet")
-            await self._tell(room)
-        for room in gone:
-            await self._tell(room)
+        # A session that is hosted again by now has another word than its old room's.
+        closed = [room for room in self._node.hub.take_closed() if room.id not in rooms]
+        try:
+            for room in (*closed, *hosted):
+                await self._tell(room)
+        except Unavailable:
+            # Soft state. Lives have to be extended all the same, and not after a time-out for each session.
+            return
 
     async def _tell(self, room: "Room") -> None:
         """Renew the live record of a session that has attachments, or whose state has changed."""
-        if not room.attachments and self._told.get(room.id) == room.state:
+        if not room.attachments and room.told == room.state:
             return
         node = self._node
         stats = SessionStats(
@@ -90,9 +94,5 @@ class Sweeper:
             last_active=node.wall_of(room.last_active),
         )
         record = LiveSession(id=room.id, tenant=room.tenant, state=room.state, node=node.id, stats=stats)
-        try:
-            await node.live.put_session(record, lease_ms=int(node.settings.resume_window_s * 1000))
-        except Unavailable:
-            return
-        if room.id in node.hub.rooms:
-            self._told[room.id] = room.state
+        await node.live.put_session(record, lease_ms=int(node.settings.resume_window_s * 1000))
+        room.told = record.state

@@ -101,14 +101,24 @@ class Client:
         return found[0]
 
     async def ask(self, frame_type: str, **fields: Any) -> dict[str, Any]:
-        """Send a request and return its one answer."""
+        """Send a request and return its one answer. Several may be asked at once."""
         self._ids += 1
         request = fields.setdefault("id", f"{self.connection.id[-6:]}-{self._ids}")
+        position = len(self.outlet.frames)
         self.say(frame_type, **fields)
-        while True:
-            frame = await self.next()
-            if frame.get("id") == request and frame["type"] != "message":
-                return frame
+
+        def arrived() -> bool:
+            nonlocal position
+            while position < len(self.outlet.frames):
+                frame = self.outlet.frames[position]
+                if frame.get("id") == request and frame["type"] != "message":
+                    return True
+                position += 1
+            return False
+
+        await until(arrived, what=f"an answer to {frame_type} {request}, closed {self.outlet.closed}")
+        self._read = max(self._read, position + 1)
+        return self.outlet.frames[position]
 
     async def hello(self, user: str = "alice", **fields: Any) -> dict[str, Any]:
         """Open with a token of the user's; return the welcome."""

@@ -1,0 +1,271 @@
+"""Between two awaits of one request something else happens: an end, a takeover, a removal, a revocation."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.protocol.limits import Limits
+from store.types import Access
+from tests.runtime.world import Client, World, world
+from tests.waiting import turns, until
+
+
+class HeldLook:
+    """Holds back the result of the `nth` reading of a right: what it shows is old by the time it is used."""
+
+    def __init__(self, w: World, nth: int = 2) -> None:
+        self._read = w.node.sessions.live_access
+        self._nth = nth
+        self.calls = 0
+        self.has_read = asyncio.Event()
+        self.go = asyncio.Event()
+        w.node.sessions.live_access = self  # type: ignore[method-assign]
+
+    async def __call__(self, tenant: str, user: str, session: str) -> Access:
+        access = await self._read(tenant, user, session)
+        self.calls += 1
+        if self.calls == self._nth:
+            self.has_read.set()
+            await self.go.wait()
+        return access
+
+
+async def answer_of(client: Client, request: str) -> dict[str, Any]:
+    while True:
+        frame = await client.next()
+        if frame.get("id") == request:
+            return frame
+
+
+@pytest.mark.parametrize("is_hosted", [True, False])
+async def test_a_session_that_ends_while_somebody_attaches_is_ended_for_them_too(
+    tmp_path: Path, is_hosted: bool
+) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open()
+        if not is_hosted:
+            await alice.ask("detach", session=session)
+            w.node.hub.close_empty(w.clock.monotonic() + 1)
+        late = await w.client()
+        look = HeldLook(w)
+        late.say("attach", session=session, id="late")
+        await look.has_read.wait()
+        assert alice.connection.identity is not None
+        await w.node.sessions.end(alice.connection.identity, session)
+        await turns(3)
+        look.go.set()
+        assert (await answer_of(late, "late"))["code"] == "closed"
+        assert session not in w.node.hub.rooms
+        assert not late.connection.attachments
+
+
+async def test_a_member_removed_while_attaching_hears_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        session = await alice.open()
+        await w.join(alice, session, "bob")
+        bob = await w.client("bob")
+        look = HeldLook(w)
+        bob.say("attach", session=session, id="late")
+        await look.has_read.wait()
+        assert alice.connection.identity is not None
+        await w.node.sessions.remove_member(alice.connection.identity, session, "bob")
+        await turns(3)
+        look.go.set()
+        assert (await answer_of(bob, "late"))["code"] == "not_found"
+        await alice.send(session, "secret")
+        assert bob.messages(session) == []
+
+
+async def test_a_role_changed_while_attaching_is_the_one_that_counts(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        session = await alice.open()
+        await w.join(alice, session, "bob")
+        bob = await w.client("bob")
+        look = HeldLook(w)
+        bob.say("attach", session=session, id="late")
+        await look.has_read.wait()
+        await w.join(alice, session, "bob", "reader")
+        await turns(3)
+        look.go.set()
+        assert (await answer_of(bob, "late"))["role"] == "reader"
+
+
+async def test_of_two_that_take_over_at_once_the_older_is_told(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        first = await w.client()
+        session = await first.open(exclusive=True)
+        second, third = await w.client(), await w.client()
+        look = HeldLook(w)
+        second.say("attach", session=session, id="late")
+        await look.has_read.wait()
+        attached = await third.ask("attach", session=session)
+        await turns(3)
+        look.go.set()
+        assert (await answer_of(second, "late"))["code"] == "superseded"
+        assert not second.connection.attachments
+        assert attached["type"] == "attached"
+        assert (await third.send(session, "mine"))["type"] == "ack"
+
+
+async def test_who_attaches_an_exclusive_session_again_is_not_superseded_by_themselves(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open(exclusive=True)
+        again = await alice.ask("attach", session=session, since=0)
+        assert again["type"] == "attached"
+        assert (await alice.send(session, "mine"))["type"] == "ack"
+        assert not [f for f in alice.outlet.frames if f.get("event") == "superseded"]
+        # A cursor that cannot be costs the request, not the session.
+        assert (await alice.ask("attach", session=session, since=9))["code"] == "bad_request"
+        assert (await alice.send(session, "still mine"))["type"] == "ack"
+        assert not [f for f in alice.outlet.frames if f.get("event") == "superseded"]
+
+
+async def test_a_reader_made_writer_cannot_write_an_exclusive_session_beside_its_holder(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        session = await alice.open(exclusive=True)
+        await w.join(alice, session, "bob", "reader")
+        bob = await w.client("bob")
+        await bob.ask("attach", session=session)
+        await w.join(alice, session, "bob", "writer")
+        await until(lambda: bob.connection.attachments[session].role == "writer")
+        assert (await bob.ask("send", session=session, content="unfenced"))["code"] == "superseded"
+        assert (await alice.send(session, "still mine"))["seq"] == 1
+        await bob.ask("attach", session=session)
+        assert (await bob.send(session, "now mine"))["seq"] == 2
+
+
+async def test_a_revocation_in_the_middle_of_a_hello_closes(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        admit = w.node.leases.admit
+        reached, go = asyncio.Event(), asyncio.Event()
+
+        async def held(*args: Any) -> bool:
+            reached.set()
+            await go.wait()
+            return await admit(*args)
+
+        w.node.leases.admit = held  # type: ignore[method-assign, assignment]
+        alice = w.connect()
+        alice.say("hello", token=w.tokens.mint("alice"))
+        await reached.wait()
+        await w.node.revoke("default", "alice")
+        go.set()
+        assert await alice.closed() == 4500
+        assert not [f for f in alice.outlet.frames if f["type"] == "welcome"]
+
+
+async def test_a_revocation_closes_those_here_even_when_its_hint_is_lost(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        w.node.publisher.revoked = lambda *_: None  # type: ignore[method-assign]
+        await w.node.revoke("default", "alice")
+        assert await alice.closed() == 4500
+
+
+async def test_what_was_sent_behind_a_refused_hello_is_not_done(tmp_path: Path) -> None:
+    async with world(tmp_path, connections_per_user=1) as w:
+        alice = await w.client()
+        session = await alice.open()
+        intruder = w.connect()
+        intruder.say("hello", token=w.tokens.mint("alice"))
+        intruder.say("attach", session=session, since=0, id="a")
+        intruder.say("open", title="one more", id="o")
+        intruder.say("send", session=session, content="past the limit", id="c")
+        assert await intruder.closed() == 4005
+        await until(lambda: not intruder.connection._is_busy)
+        assert await w.node.log.heads([session]) == {session: 0}
+        assert alice.connection.identity is not None
+        assert len(await w.node.sessions.list_for(alice.connection.identity, None, 10)) == 1
+
+
+async def test_what_was_sent_behind_a_bad_token_is_no_bug_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(tmp_path) as w:
+        served: list[str] = []
+        serve = w.node.requests.serve
+
+        async def watched(connection: Any, frame: Any) -> None:
+            served.append(type(frame).__name__)
+            await serve(connection, frame)
+
+        w.node.requests.serve = watched  # type: ignore[method-assign]
+        nobody = w.connect()
+        nobody.say("hello", token="bad")
+        nobody.say("open", id="o")
+        assert await nobody.closed() == 4500
+        await until(lambda: not nobody.connection._is_busy)
+        assert served == ["Hello"]
+
+
+async def test_live_comes_only_after_everything_that_attached_has_told_of(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open()
+        await alice.send(session, "heard")
+        publish, w.node.publisher.message = w.node.publisher.message, lambda *_: None  # type: ignore[method-assign]
+        for n in range(9):
+            await alice.send(session, f"lost {n}")
+        w.node.publisher.message = publish  # type: ignore[method-assign]
+        late = await w.client()
+        attached = await late.ask("attach", session=session, since=0)
+        live = await late.next("live")
+        assert (attached["head"], live["seq"]) == (10, 10)
+        assert late.messages(session) == list(range(1, 11))
+
+
+async def test_a_cursor_set_back_by_attaching_again_is_where_a_resume_begins(tmp_path: Path) -> None:
+    async with world(tmp_path, Limits(frames_per_s=1e6, frames_burst=1_000_000)) as w:
+        alice = w.connect()
+        token = (await alice.hello())["resume"]
+        session = await alice.open()
+        for n in range(5):
+            await alice.send(session, f"m{n}")
+        await alice.ask("heartbeat", ts=1, seen={session: 5})
+        await alice.ask("attach", session=session, since=2)
+        alice.vanish()
+        again = w.connect()
+        await again.hello(resume=token)
+        assert (await again.next("attached"))["since"] == 2
+
+
+async def test_a_bug_in_a_request_answered_at_once_closes_instead_of_leaving_the_rest_unanswered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open()
+        broken: Callable[..., Awaitable[None]] = lambda *_: 1 / 0  # type: ignore[assignment] # noqa: E731
+        monkeypatch.setattr(w.node.publisher, "signal", broken)
+        alice.say("history", session=session, id="h")
+        alice.say("signal", session=session, name="typing", id="s")
+        alice.say("heartbeat", ts=1, id="b")
+        assert await alice.closed() == 1011
+
+
+async def test_a_ticket_cannot_be_checked_while_the_live_store_is_away(tmp_path: Path) -> None:
+    from store.errors import Unavailable
+
+    async with world(tmp_path) as w:
+        identity = await w.tokens.verify(w.tokens.mint("alice"))
+        ticket, _ = await w.tickets.issue(identity)
+
+        async def away(*_: Any) -> None:
+            raise Unavailable("away")
+
+        w.node.live.take_once = away  # type: ignore[method-assign, assignment]
+        alice = w.connect()
+        alice.say("hello", ticket=ticket)
+        assert await alice.closed() == 4005
