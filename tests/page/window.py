@@ -44,7 +44,7 @@ class Window:
         await self.load(session)
         await self.page.get_by_label("Your name").fill(name)
         await self.page.get_by_role("button", name="Come in").click()
-        await expect(self.page.locator("#account")).to_be_visible()
+        await expect(self.page.locator("#app")).to_be_visible()
         await self.connected()
 
     async def load(self, session: str = "") -> None:
@@ -74,6 +74,21 @@ class Window:
         """Write a message and send it with Enter."""
         await self.composer.fill(text)
         await self.composer.press("Enter")
+
+    async def say_quickly(self, texts: list[str]) -> None:
+        """Write and send several messages as fast as the page goes along, some 50 a second."""
+        await self.page.evaluate(
+            """async (texts) => {
+                 const composer = document.getElementById("composer");
+                 for (const text of texts) {
+                   composer.value = text;
+                   composer.dispatchEvent(new Event("input", { bubbles: true }));
+                   composer.form.requestSubmit();
+                   await new Promise((resolve) => setTimeout(resolve, 20));
+                 }
+               }""",
+            texts,
+        )
 
     # -- what a person sees
 
