@@ -243,3 +243,7 @@ def test_every_reader_has_everything_once_and_in_order(plan: list[tuple[str, int
 
 async def test_a_hole_too_large_to_fill_is_left_to_the_readers() -> None:
     await run([("commit", 5), *[("lose", 40)] * 10, ("compare", 1), ("commit", 3)])
+
+
+async def test_a_large_hole_at_the_very_end_is_found_too() -> None:
+    await run([("commit", 5), *[("lose", 40)] * 10])
