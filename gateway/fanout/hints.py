@@ -46,14 +46,15 @@ class EndedHint(msgspec.Struct, frozen=True, tag=4, array_like=True):
 
 
 class SupersededHint(msgspec.Struct, frozen=True, tag=5, array_like=True):
-    """The exclusive session is now held under `epoch` by the connection `by`.
+    """The exclusive session is now held under `epoch` by one client: its connection, and while it moves its
+    former one.
 
     Attachments of others with an older one are told and let go.
     """
 
     frame: bytes
     epoch: int
-    by: str = ""
+    by: tuple[str, ...] = ()
 
 
 class MemberHint(msgspec.Struct, frozen=True, tag=6, array_like=True):

@@ -22,6 +22,9 @@ from store.types import Access, Session
 PATIENCE_S: Final = 0.02
 # Larger holes are not filled for the room: its readers fetch them each at its own pace, in pages.
 FILL_LIMIT: Final = 256
+# Holes filled at one time by the whole node: after a deaf bus every room has one, and each fill may be
+# FILL_LIMIT large messages.
+FILLS_AT_ONCE: Final = 8
 HEADS_BATCH: Final = 500
 # Rooms without attachments are kept for the resume window, so that a resume finds its tail. Above this
 # many the oldest go at once.
@@ -84,6 +87,7 @@ class Hub:
         self._opening: dict[str, _Opening] = {}
         self._impatient: set[str] = set()
         self._filling: set[str] = set()
+        self._fills = asyncio.Semaphore(FILLS_AT_ONCE)
 
     # -- what the bus brings
 
@@ -277,13 +281,14 @@ class Hub:
 
     async def _fill(self, room: Room) -> None:
         try:
-            messages = await self._log.read(room.id, after=room.relay.head, limit=FILL_LIMIT)
+            async with self._fills:
+                messages = await self._log.read(room.id, after=room.relay.head, limit=FILL_LIMIT)
+                for message in messages:
+                    room.deliver(message.seq, replies.message(message))
         except Unavailable:
             return  # heads are compared again
         finally:
             self._filling.discard(room.id)
-        for message in messages:
-            room.deliver(message.seq, replies.message(message))
         # A hint that came while we read may have opened the next hole.
         if messages and room.relay.has_hole:
             self._mend_soon(room)

@@ -31,8 +31,8 @@ class Publisher:
         hint = hints.EndedHint(frame, session.head, reason)
         self._bus.offer(hints.session_channel(session.id), hints.encode(hint))
 
-    def superseded(self, session: str, frame: bytes, epoch: int, by: str) -> None:
-        """The connection `by` has taken the exclusive session over under `epoch`."""
+    def superseded(self, session: str, frame: bytes, epoch: int, by: tuple[str, ...]) -> None:
+        """The client of the connections `by` has taken the exclusive session over under `epoch`."""
         self._bus.offer(hints.session_channel(session), hints.encode(hints.SupersededHint(frame, epoch, by)))
 
     def member(self, session: str, frame: bytes, user: str, role: Role | None) -> None:

@@ -158,15 +158,15 @@ class Room:
                 attachment.replay.behind(head)
             self.settle(attachment)
 
-    def supersede(self, frame: bytes, epoch: int, by: str) -> None:
+    def supersede(self, frame: bytes, epoch: int, by: tuple[str, ...]) -> None:
         """Let go of attachments that hold an older epoch: a newer one has taken the session over.
 
-        The connection that did so and was attached already goes on under the new one.
+        Attachments of the client that did so go on under the new one: it attaches again, or moves.
         """
         for attachment in list(self.attachments.values()):
             if attachment.epoch is None or attachment.epoch >= epoch:
                 continue
-            if attachment.reader.id == by:
+            if attachment.reader.id in by:
                 attachment.epoch = epoch
             else:
                 attachment.outlet.put(frame)

@@ -29,7 +29,7 @@ async def attach(connection: "Connection", session: str, since: int | None, requ
     _check_cursor(since, access.session.head)  # and before anything is taken from whoever holds it
     epoch: int | None = None
     if access.session.exclusive and access.role != "reader":
-        epoch = await node.sessions.take_over(identity.tenant, session, connection.id)
+        epoch = await node.sessions.take_over(identity.tenant, session, connection.of_client)
     room, access = await node.hub.open(session, look)
     if connection.is_over:
         return

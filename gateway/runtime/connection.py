@@ -124,6 +124,14 @@ class Connection:
         if now >= self._leave_by:
             self._leave_by = math.inf
             self.hang(CloseCode.NODE_LEAVING, "this connection was to move")
+        if self.peer.state is not peer.State.AUTHENTICATING:
+            self._check_stay(now)
+        return min(
+            self._hello_by, self._notice_at, self._migrate_at, self._close_at, self._leave_by, self._assert_at
+        )
+
+    def _check_stay(self, now: float) -> None:
+        """What a client is told only after its welcome."""
         if now >= self._notice_at:
             self._notice_at = math.inf
             self.outlet.put(replies.expiring(max(0, self._expires_in_ms())))
@@ -133,9 +141,6 @@ class Connection:
             # A client that sends no heartbeats lives by its pongs, and counts as a connection all the same.
             self.node.leases.changed(self)
             self.renewed(now)
-        return min(
-            self._hello_by, self._notice_at, self._migrate_at, self._close_at, self._leave_by, self._assert_at
-        )
 
     # -- fan-out's Reader, the hub's Listener
 
@@ -160,6 +165,11 @@ class Connection:
         if self.identity is None:
             raise RuntimeError("nobody has been recognised yet")
         return self.identity
+
+    @property
+    def of_client(self) -> tuple[str, ...]:
+        """This connection and, while its client moves, the one it comes from."""
+        return (self.id,) if self.predecessor is None else (self.id, self.predecessor)
 
     @property
     def entry(self) -> ConnectionEntry:

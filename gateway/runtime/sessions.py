@@ -157,8 +157,10 @@ class Sessions:
         reason = session.end_reason or "closed"
         self._publisher.ended(session, reason, replies.session_event(session, reason))
 
-    async def take_over(self, tenant: str, session: str, by: str) -> int:
-        """Take an exclusive session over for the connection `by`; who held it is told, and writes no more.
+    async def take_over(self, tenant: str, session: str, by: tuple[str, ...]) -> int:
+        """Take an exclusive session over for the client of the connections `by`.
+
+        Who held it is told and can write no more.
 
         Returns the new epoch.
         """

@@ -256,3 +256,28 @@ async def test_who_asks_again_for_the_end_of_a_session_has_it_told_again(tmp_pat
         kinds = [event.kind for event in await w.node.log.events(after=0, limit=100)]
         assert kinds.count("closed") == 1
         assert len([f for f in alice.outlet.frames if f.get("event") == "closed"]) == 1
+
+
+async def test_holes_of_many_rooms_are_not_filled_all_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        sessions = [await alice.open() for _ in range(20)]
+        publish, w.node.publisher.message = w.node.publisher.message, lambda *_: None  # type: ignore[method-assign]
+        for session in sessions:
+            await alice.send(session, "lost")
+        w.node.publisher.message = publish  # type: ignore[method-assign]
+        read, now, most = w.node.log.read, 0, 0
+
+        async def counted(session: str, *, after: int, limit: int) -> Any:
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            try:
+                return await read(session, after=after, limit=limit)
+            finally:
+                now -= 1
+
+        w.node.log.read = counted  # type: ignore[method-assign]
+        await w.node.hub.compare_heads()
+        await until(lambda: all(alice.messages(session) == [1] for session in sessions))
+        assert 1 <= most <= 8

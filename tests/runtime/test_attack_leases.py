@@ -59,3 +59,29 @@ async def test_marks_of_a_flush_that_a_stop_cut_short_are_stored_all_the_same(tm
         await w.node.tasks.stop()
         await w.node.leases.flush()
         await until(lambda: [m.read for m in stored] == [1])
+
+
+async def test_a_token_asserted_while_it_is_used_is_not_good_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        old = w.connect()
+        token = (await old.hello())["resume"]
+        await old.open()
+        take = w.node.live.take_once
+        reached, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(kind: Any, digest: str) -> Any:
+            value = await take(kind, digest)
+            reached.set()
+            await go.wait()
+            return value
+
+        w.node.live.take_once = slow  # type: ignore[method-assign]
+        new = w.connect()
+        new.say("hello", token=w.tokens.mint("alice"), resume=token)
+        await reached.wait()
+        w.node.leases.changed(old.connection)
+        await w.node.leases.flush()
+        w.node.live.take_once = take  # type: ignore[method-assign]
+        go.set()
+        assert (await new.next("welcome"))["resumed"] is True
+        assert (await w.connect().hello(resume=token))["resumed"] is False

@@ -269,3 +269,44 @@ async def test_a_ticket_cannot_be_checked_while_the_live_store_is_away(tmp_path:
         alice = w.connect()
         alice.say("hello", ticket=ticket)
         assert await alice.closed() == 4005
+
+
+async def test_a_client_that_moves_keeps_its_exclusive_session_on_both_sockets(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        old = w.connect()
+        token = (await old.hello())["resume"]
+        session = await old.open(exclusive=True)
+        new = w.connect()
+        assert (await new.hello(resume=token))["resumed"] is True
+        await new.next("live")
+        await turns(3)
+        assert not [f for f in old.outlet.frames if f.get("event") == "superseded"]
+        assert (await old.send(session, "from the old one"))["seq"] == 1
+        assert (await new.send(session, "from the new one"))["seq"] == 2
+        await until(lambda: old.messages(session) == new.messages(session) == [1, 2])
+        other = await w.client()
+        await other.ask("attach", session=session)
+        for client in (old, new):
+            assert (await client.next("session"))["event"] == "superseded"
+
+
+async def test_nothing_is_told_before_the_welcome(tmp_path: Path) -> None:
+    async with world(tmp_path, connection_lifetime_s=0.001) as w:
+        admit = w.node.leases.admit
+        reached, go = asyncio.Event(), asyncio.Event()
+
+        async def held(*args: Any) -> bool:
+            reached.set()
+            await go.wait()
+            return await admit(*args)
+
+        w.node.leases.admit = held  # type: ignore[method-assign, assignment]
+        alice = w.connect()
+        alice.say("hello", token=w.tokens.mint("alice", ttl_s=30))
+        await reached.wait()
+        alice.connection.check(w.clock.monotonic() + 1)
+        go.set()
+        await alice.next("welcome")
+        assert alice.outlet.frames[0]["type"] == "welcome"
+        alice.connection.check(w.clock.monotonic() + 1)
+        assert [f["type"] for f in alice.outlet.frames] == ["welcome", "expiring", "migrate"]
