@@ -7,7 +7,7 @@ is 0, so it holds at most the piece that the kernel did not take at once.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from gateway.edge.counters import Counters
 from gateway.edge.handler import EdgeLimits
@@ -58,7 +58,12 @@ class Flusher:
         self.dirty.clear()
         for outbox in batch:
             try:
-                outbox.flush()
+                waiting = outbox._waiting
+                if type(waiting) is bytes and not outbox.blocked:
+                    outbox._waiting = None
+                    outbox._write(waiting)
+                else:
+                    outbox.flush()
             except Exception:
                 # One broken transport must not keep the others waiting.
                 _log.exception("write failed")
@@ -76,11 +81,11 @@ class Outbox:
         "_counters",
         "_dirty",
         "_flusher",
-        "_frames",
         "_max_bytes",
         "_max_frames",
         "_owner",
         "_stopped",
+        "_waiting",
         "_write",
         "blocked",
         "closed",
@@ -98,8 +103,8 @@ class Outbox:
         self._counters = counters
         self._max_frames = limits.outbox_frames
         self._max_bytes = limits.outbox_bytes
-        self._frames: list[bytes] = []
-        self._bytes = 0
+        self._waiting: bytes | list[bytes] | None = None
+        self._bytes = 0  # of the list
         self._stopped = False  # blocked or closed: the two reasons for leaving the short way
         self.blocked = False  # the transport holds what the kernel did not take
         self.closed = False
@@ -109,38 +114,43 @@ class Outbox:
     @property
     def waiting_frames(self) -> int:
         """Frames not yet handed to the transport."""
-        return len(self._frames)
+        waiting = self._waiting
+        return len(waiting) if type(waiting) is list else int(waiting is not None)
 
     @property
     def waiting_bytes(self) -> int:
         """Their bytes."""
-        return self._bytes
+        waiting = self._waiting
+        return self._bytes if type(waiting) is list else len(waiting or b"")
 
     @property
     def is_empty(self) -> bool:
         """Whether everything has been handed to the transport."""
-        return not self._frames
+        return self._waiting is None
 
     # `put` and `put_message` are the hottest lines of a node, 10^5 calls a second, and differ only in what
-    # happens at the bound: they repeat each other so that neither pays for a call.
+    # happens at the bound: they repeat each other so that neither pays for a call. One frame a turn is the
+    # usual case, and each list would be two cache lines more to fetch for it.
 
     def put(self, frame: bytes) -> None:
         """Send a reply or control frame. At the bound it is taken nevertheless, but nothing more is read."""
         if self._stopped:
             if not self.closed:
-                self._wait(frame)
-                if self._is_full() and not self.lagging:
+                self._gather(frame)
+                if not self.lagging and self._is_full():
                     self._lag()
             return
-        frames = self._frames
-        if not frames:
+        waiting = self._waiting
+        if waiting is None:
+            self._waiting = frame
             dirty = self._dirty
             if not dirty:
                 self._flusher.schedule()
             dirty.append(self)
-        frames.append(frame)
-        self._bytes += len(frame)
-        if self._bytes > _WRITE_BYTES:
+        elif type(waiting) is list and self._bytes < _WRITE_BYTES:
+            waiting.append(frame)
+            self._bytes += len(frame)
+        elif self._gather(frame) > _WRITE_BYTES:
             self.flush()
 
     def put_message(self, frame: bytes) -> bool:
@@ -150,20 +160,22 @@ class Outbox:
                 return True
             if self.lagging:
                 return False
-            if self._is_full() or self._bytes + len(frame) > self._max_bytes:
+            if self._is_full() or self.waiting_bytes + len(frame) > self._max_bytes:
                 self._lag()
                 return False
-            self._wait(frame)
+            self._gather(frame)
             return True
-        frames = self._frames
-        if not frames:
+        waiting = self._waiting
+        if waiting is None:
+            self._waiting = frame
             dirty = self._dirty
             if not dirty:
                 self._flusher.schedule()
             dirty.append(self)
-        frames.append(frame)
-        self._bytes += len(frame)
-        if self._bytes > _WRITE_BYTES:
+        elif type(waiting) is list and self._bytes < _WRITE_BYTES:
+            waiting.append(frame)
+            self._bytes += len(frame)
+        elif self._gather(frame) > _WRITE_BYTES:
             self.flush()
         return True
 
@@ -187,15 +199,13 @@ class Outbox:
             return
         # RFC 6455 5.5.1: after a close frame, no more data frames.
         self.closed = self._stopped = True
-        self._frames.append(last)
-        self._bytes += len(last)
+        self._gather(last)
         self.flush()
 
     def discard(self) -> None:
         """The connection is gone: let go of everything."""
         self.closed = self._stopped = True
-        self._frames = []
-        self._bytes = 0
+        self._waiting = None
         self._write = _nowhere
 
     def pause(self) -> None:
@@ -214,21 +224,20 @@ class Outbox:
 
     def flush(self) -> None:
         """Write what waits, as far as the peer takes it."""
-        frames = self._frames
-        if self.blocked or not frames:
+        waiting = self._waiting
+        if self.blocked or waiting is None:
             return
-        if self._bytes <= _WRITE_BYTES:
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
-            self._counters.frames_out += len(frames)
-            # Before the write, which may call `pause`.
-            frames.clear()
-            self._bytes = 0
-            self._write(data)
+        # Before the write, which may call `pause`.
+        self._waiting = None
+        if type(waiting) is bytes:
+            self._write(waiting)
+        elif self._bytes <= _WRITE_BYTES:
+            self._write(b"".join(cast(list[bytes], waiting)))
         else:
-            self._flush_in_pieces()
+            self._flush_in_pieces(cast(list[bytes], waiting))
 
-    def _flush_in_pieces(self) -> None:
-        frames, start = self._frames, 0
+    def _flush_in_pieces(self, frames: list[bytes]) -> None:
+        start = 0
         while start < len(frames) and not self.blocked:
             end, size = start, 0
             while end < len(frames) and size < _WRITE_BYTES:
@@ -238,15 +247,26 @@ class Outbox:
             start = end
             self._bytes -= size
             self._write(piece)
-        del frames[:start]
-        self._counters.frames_out += start
+        if start < len(frames):
+            del frames[:start]
+            self._waiting = frames
+
+    def _gather(self, frame: bytes) -> int:
+        """Let a frame wait with others; return their bytes."""
+        waiting = self._waiting
+        if type(waiting) is list:
+            waiting.append(frame)
+            self._bytes += len(frame)
+        elif waiting is None:
+            self._waiting = [frame]
+            self._bytes = len(frame)
+        else:
+            self._waiting = [cast(bytes, waiting), frame]
+            self._bytes = len(waiting) + len(frame)
+        return self._bytes
 
     def _is_full(self) -> bool:
-        return len(self._frames) >= self._max_frames or self._bytes >= self._max_bytes
-
-    def _wait(self, frame: bytes) -> None:
-        self._frames.append(frame)
-        self._bytes += len(frame)
+        return self.waiting_frames >= self._max_frames or self.waiting_bytes >= self._max_bytes
 
     def _lag(self) -> None:
         self.lagging = True

@@ -3,9 +3,11 @@
  *   swarm HOST PORT PATH CONNECTIONS SIZE
  *
  * Connects, prints "open MICROSECONDS", then obeys lines on stdin and answers each with "done MICROSECONDS":
- *   echo ROUNDS           every connection sends one message and waits for it, ROUNDS times; all at once
- *   fanout ROUNDS BATCH   the first connection sends BATCH messages in one write; a round ends when all have all
- * End of input ends it. SIZE is the payload of one text message in bytes, up to 60000.
+ *   echo ROUNDS                every connection sends one message and waits for it, ROUNDS times; all at once
+ *   fanout ROUNDS BATCH        the first connection sends BATCH messages in one write; a round ends when all have all
+ *   hello JSON                 every connection sends this and waits until the session it attaches to is live
+ *   say ROUNDS BATCH SESSION   as fanout, with the gateway's `send` frames
+ * End of input ends it. SIZE is the text of one message in bytes, up to 60000.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,13 +30,16 @@ struct peer {
     uint64_t rest;      /* bytes of the present frame's payload yet to come */
     uint8_t head[10];
     uint32_t used, whole;
-    int is_message;
+    int is_text;
+    char start[16];     /* of the present frame's payload */
+    uint32_t seen;
 };
 
 static struct peer *peers;
 static int total, poll_fd;
 static size_t size, message_bytes;
 static uint8_t *message, sink[256 * 1024];
+static const char *wanted = ""; /* how the messages begin that are waited for */
 
 static long long now_us(void) {
     struct timespec t;
@@ -86,15 +91,16 @@ static void open_all(const char *host, int port, const char *path) {
     }
 }
 
-static void build_message(void) {
-    uint8_t *p = message = malloc(size + 8);
-    *p++ = 0x81;
-    if (size < 126) *p++ = (uint8_t)(0x80 | size);
-    else *p++ = 0x80 | 126, *p++ = (uint8_t)(size >> 8), *p++ = (uint8_t)size;
+/* Write a text frame as a client sends it; return its size. */
+static size_t build(uint8_t *to, const char *text, size_t n) {
     static const uint8_t mask[4] = {0x12, 0x34, 0x56, 0x78};
+    uint8_t *p = to;
+    *p++ = 0x81;
+    if (n < 126) *p++ = (uint8_t)(0x80 | n);
+    else *p++ = 0x80 | 126, *p++ = (uint8_t)(n >> 8), *p++ = (uint8_t)n;
     memcpy(p, mask, 4), p += 4;
-    for (size_t i = 0; i < size; i++) *p++ = (uint8_t)('a' + i % 26) ^ mask[i & 3];
-    message_bytes = (size_t)(p - message);
+    for (size_t i = 0; i < n; i++) *p++ = (uint8_t)text[i] ^ mask[i & 3];
+    return (size_t)(p - to);
 }
 
 /* Count the messages that end in these bytes. Control frames, such as the server's pings, are passed over. */
@@ -104,7 +110,8 @@ static long count(struct peer *p, const uint8_t *data, size_t n) {
         if (p->used < 2 || p->used < p->whole) {
             p->head[p->used++] = *data++, n--;
             if (p->used == 2) {
-                p->is_message = p->head[0] == 0x81 || p->head[0] == 0x82;
+                p->is_text = p->head[0] == 0x81;
+                p->seen = 0;
                 p->rest = p->head[1];
                 p->whole = p->rest == 126 ? 4 : p->rest == 127 ? 10 : 2;
             }
@@ -115,8 +122,13 @@ static long count(struct peer *p, const uint8_t *data, size_t n) {
             continue;
         }
         size_t step = n < p->rest ? n : (size_t)p->rest;
+        for (size_t i = 0; i < step && p->seen < sizeof p->start; i++) p->start[p->seen++] = (char)data[i];
         data += step, n -= step, p->rest -= step;
-        if (!p->rest) ended += p->is_message, p->used = p->whole = 0;
+        if (!p->rest) {
+            size_t length = strlen(wanted);
+            ended += p->is_text && p->seen >= length && !memcmp(p->start, wanted, length);
+            p->used = p->whole = 0;
+        }
     }
     return ended;
 }
@@ -147,15 +159,49 @@ static void echo(long rounds) {
     collect(rounds * total, 1);
 }
 
+static void rounds_of(long rounds, long batch, const uint8_t *burst, size_t bytes) {
+    for (long r = 0; r < rounds; r++) {
+        for (int i = 0; i < total; i++) peers[i].due = batch;
+        push(peers[0].fd, burst, bytes);
+        collect(batch * total, 0);
+    }
+}
+
 static void fanout(long rounds, long batch) {
     uint8_t *burst = malloc(message_bytes * (size_t)batch);
     for (long b = 0; b < batch; b++) memcpy(burst + (size_t)b * message_bytes, message, message_bytes);
-    for (long r = 0; r < rounds; r++) {
-        for (int i = 0; i < total; i++) peers[i].due = batch;
-        push(peers[0].fd, burst, message_bytes * (size_t)batch);
-        collect(batch * total, 0);
-    }
+    rounds_of(rounds, batch, burst, message_bytes * (size_t)batch);
     free(burst);
+}
+
+static void hello(const char *json) {
+    size_t n = strlen(json);
+    uint8_t *frame = malloc(n + 14);
+    size_t bytes = build(frame, json, n);
+    wanted = "{\"type\":\"live\"";
+    for (int i = 0; i < total; i++) peers[i].due = 1;
+    for (int i = 0; i < total; i++) push(peers[i].fd, frame, bytes);
+    collect(total, 0);
+    free(frame);
+}
+
+static void say(long rounds, long batch, const char *session) {
+    static unsigned long long id;
+    char *json = malloc(size + 256), *text = malloc(size + 1);
+    uint8_t *burst = malloc((size + 300) * (size_t)batch);
+    for (size_t i = 0; i < size; i++) text[i] = (char)('a' + i % 26);
+    text[size] = 0;
+    wanted = "{\"type\":\"message";
+    for (long r = 0; r < rounds; r++) {
+        size_t bytes = 0;
+        for (long b = 0; b < batch; b++) {
+            int n = sprintf(json, "{\"type\":\"send\",\"id\":\"%llu\",\"session\":\"%s\",\"content\":\"%s\"}", ++id,
+                            session, text);
+            bytes += build(burst + bytes, json, (size_t)n);
+        }
+        rounds_of(1, batch, burst, bytes);
+    }
+    free(json), free(text), free(burst);
 }
 
 int main(int argc, char **argv) {
@@ -164,16 +210,23 @@ int main(int argc, char **argv) {
     if (total < 1 || size < 1 || size > 60000) return fprintf(stderr, "swarm: out of range\n"), 2;
     peers = calloc((size_t)total, sizeof *peers);
     poll_fd = epoll_create1(0);
-    build_message();
+    char *text = malloc(size);
+    for (size_t i = 0; i < size; i++) text[i] = (char)('a' + i % 26);
+    message = malloc(size + 14);
+    message_bytes = build(message, text, size);
+    free(text);
     long long start = now_us();
     open_all(argv[1], atoi(argv[2]), argv[3]);
     printf("open %lld\n", now_us() - start), fflush(stdout);
-    char line[128];
+    static char line[16384], session[128];
     while (fgets(line, sizeof line, stdin)) {
         long rounds = 0, batch = 0;
+        line[strcspn(line, "\n")] = 0;
         start = now_us();
         if (sscanf(line, "echo %ld", &rounds) == 1) echo(rounds);
         else if (sscanf(line, "fanout %ld %ld", &rounds, &batch) == 2) fanout(rounds, batch);
+        else if (!strncmp(line, "hello ", 6)) hello(line + 6);
+        else if (sscanf(line, "say %ld %ld %100s", &rounds, &batch, session) == 3) say(rounds, batch, session);
         else fail("unknown line");
         printf("done %lld\n", now_us() - start), fflush(stdout);
     }
