@@ -34,7 +34,7 @@ class Bus(Protocol):
         """Stop receiving. Payloads under way may still arrive."""
 
     def offer(self, channel: str, payload: bytes) -> None:
-        """Publish without waiting, in the event loop. Above its bound of waiting payloads it drops the new one."""
+        """Publish without waiting, in the event loop. Dropped is what would wait above the bound."""
 
     @property
     def dropped(self) -> int:

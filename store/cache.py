@@ -25,7 +25,7 @@ class Cache(Protocol):
     async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
         """Store the value; whether it was.
 
-        Not when this version or a newer one was put, nor when those older than a newer one were dropped.
+        Not when a newer version was put, or those older than a newer one were dropped, or this one is there.
         """
 
     async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:

@@ -18,10 +18,9 @@ class _Entry(NamedTuple):
 
 
 class _Floor(NamedTuple):
-    """The oldest version that may be stored; `is_taken` when that very version was put already."""
+    """The oldest version that may be stored."""
 
     version: int
-    is_taken: bool
     expires: float
 
 
@@ -60,22 +59,19 @@ class MemoryCache:
         self._bytes = 0
 
     async def get(self, key: str) -> bytes | None:
-        entry = self._values.get(key)
-        if entry is None:
-            return None
-        if entry.expires <= self._monotonic():
+        if not self._has(key):
             self._remove(key)
             return None
         self._values.move_to_end(key)
-        return entry.value
+        return self._values[key].value
 
     async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
         floor = self._floor(key)
-        if floor is not None and (version < floor.version or (version == floor.version and floor.is_taken)):
+        if floor is not None and (version < floor.version or (version == floor.version and self._has(key))):
             return False
         self._remove(key)
         expires = self._monotonic() + ttl_ms / 1000
-        self._learn(key, _Floor(version, True, max(expires, floor.expires if floor else 0.0)))
+        self._learn(key, _Floor(version, max(expires, floor.expires if floor else 0.0)))
         if _weight(key, value) > self._limit_bytes:
             return False
         self._values[key] = _Entry(value, expires)
@@ -91,7 +87,11 @@ class MemoryCache:
             self._learn(key, floor._replace(expires=max(expires, floor.expires)))
             return
         self._remove(key)
-        self._learn(key, _Floor(version, False, expires))
+        self._learn(key, _Floor(version, expires))
+
+    def _has(self, key: str) -> bool:
+        entry = self._values.get(key)
+        return entry is not None and entry.expires > self._monotonic()
 
     def _floor(self, key: str) -> _Floor | None:
         floor = self._floors.get(key)

@@ -30,7 +30,7 @@ class Expiring(Generic[K, V]):
         self._serial = 0  # keys need not be comparable
 
     def __len__(self) -> int:
-        self._purge()
+        self.purge()
         return len(self._entries)
 
     def __iter__(self) -> Iterator[V]:
@@ -39,12 +39,13 @@ class Expiring(Generic[K, V]):
 
     def put(self, key: K, value: V, ttl_ms: int) -> None:
         """Set the value and let its time begin anew."""
+        self.purge()
         expires = self._monotonic() + ttl_ms / 1000
         known = self._entries.get(key)
         self._entries[key] = (expires, value)
         if known is None or expires < known[0]:
             self._enqueue(expires, key)
-        self._purge()
+        self.purge()
 
     def get(self, key: K) -> V | None:
         """The value, unless it is over."""
@@ -52,21 +53,13 @@ class Expiring(Generic[K, V]):
         return entry[1] if entry is not None and entry[0] > self._monotonic() else None
 
     def pop(self, key: K) -> V | None:
-        """Take the value out."""
+        """Take the value out; None when it is over."""
+        self.purge()
         entry = self._entries.pop(key, None)
-        return entry[1] if entry is not None and entry[0] > self._monotonic() else None
+        return None if entry is None else entry[1]
 
-    def _enqueue(self, expires: float, key: K) -> None:
-        # What was taken out or shortened leaves its pair behind. Above twice the entries they are swept.
-        if len(self._queue) > 2 * len(self._entries) + 64:
-            self._queue = [(at, n, known) for n, (known, (at, _)) in enumerate(self._entries.items())]
-            heapq.heapify(self._queue)
-            self._serial = len(self._queue)
-            return
-        self._serial += 1
-        heapq.heappush(self._queue, (expires, self._serial, key))
-
-    def _purge(self) -> None:
+    def purge(self) -> None:
+        """Remove what is over by now."""
         now = self._monotonic()
         while self._queue and (self._queue[0][0] <= now or len(self._entries) > self._limit):
             queued, _, key = heapq.heappop(self._queue)
@@ -80,3 +73,13 @@ class Expiring(Generic[K, V]):
             del self._entries[key]
             if self._on_gone is not None:
                 self._on_gone(key, value)
+
+    def _enqueue(self, expires: float, key: K) -> None:
+        # What was taken out or shortened leaves its pair behind. Above twice the entries they are swept.
+        if len(self._queue) > 2 * len(self._entries) + 64:
+            self._queue = [(at, n, known) for n, (known, (at, _)) in enumerate(self._entries.items())]
+            heapq.heapify(self._queue)
+            self._serial = len(self._queue)
+            return
+        self._serial += 1
+        heapq.heappush(self._queue, (expires, self._serial, key))

@@ -68,13 +68,15 @@ class MemoryLive:
 
     def _put(self, entry: ConnectionEntry, lease_ms: int) -> None:
         key = (entry.tenant, entry.id)
+        # First, so that what is over leaves the indexes before this entry joins them.
+        self._connections.purge()
         known = self._connections.get(key)
         if known is not None and (known.user, known.sessions) != (entry.user, entry.sessions):
             self._gone(key, known)
         self._users.setdefault((entry.tenant, entry.user), set()).add(key)
         for session in entry.sessions:
             self._attached.setdefault((entry.tenant, session), set()).add(key)
-        # Last: it may find that another entry is over, or has to go.
+        # Last: at the bound an entry has to go, maybe this one.
         self._connections.put(key, entry, lease_ms)
 
     def _gone(self, key: _Key, entry: ConnectionEntry) -> None:

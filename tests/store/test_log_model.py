@@ -1,0 +1,358 @@
+"""The log against a model: lists and dicts that do what the docstrings of `Log` say, in the plainest way."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from store.errors import Ended, NotFound, StoreError, VersionConflict
+from store.log import Log
+from store.types import Appended, Change, Draft, Mark, Message, NewSession, Refused
+from tests.store.conftest import LOGS
+from tests.store.making import NOW
+
+T = TypeVar("T")
+
+USERS = ("alice", "bob", "carol")
+TENANTS = ("t", "u")
+
+
+@dataclass
+class Modelled:
+    """A session, as the promise has it."""
+
+    id: str
+    tenant: str
+    expires_at: int | None
+    epoch: int = 1
+    version: int = 1
+    title: str = ""
+    status: str = "active"
+    end_reason: str | None = None
+    roles: dict[str, str] = field(default_factory=lambda: {"alice": "owner"})
+    messages: list[Message] = field(default_factory=list)
+    cursors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    events: list[str] = field(default_factory=lambda: ["created"])
+
+    def change(self, event: str) -> None:
+        self.version += 1
+        self.events.append(event)
+
+    def check(self) -> StoreError | None:
+        return None if self.end_reason is None else Ended(self.end_reason)
+
+
+class Model:
+    """What the log should hold, and what it should answer."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Modelled] = {}
+        self.ids: set[str] = set()
+
+    def append(self, draft: Draft) -> Appended | Refused:
+        session = self.sessions.get(draft.session)
+        if session is None or session.tenant != draft.tenant or draft.sender not in session.roles:
+            return Refused(code="not_found")
+        for message in session.messages:
+            if (message.sender, message.client_id) == (draft.sender, draft.client_id):
+                if (message.role, message.content, message.metadata) != (
+                    draft.role,
+                    draft.content,
+                    draft.metadata,
+                ):
+                    return Refused(code="id_conflict")
+                return Appended(seq=message.seq, id=message.id, created_at=message.created_at, duplicate=True)
+        if draft.id in self.ids:
+            return Refused(code="id_conflict")
+        if session.end_reason is not None:
+            return Refused(code="expired" if session.end_reason == "expired" else "closed")
+        if session.roles[draft.sender] == "reader":
+            return Refused(code="forbidden")
+        if draft.epoch is not None and draft.epoch < session.epoch:
+            return Refused(code="superseded")
+        self.ids.add(draft.id)
+        seq = len(session.messages) + 1
+        session.messages.append(
+            Message(
+                session=draft.session,
+                seq=seq,
+                id=draft.id,
+                client_id=draft.client_id,
+                sender=draft.sender,
+                role=draft.role,
+                content=draft.content,
+                metadata=draft.metadata,
+                created_at=draft.created_at,
+            )
+        )
+        return Appended(seq=seq, id=draft.id, created_at=draft.created_at)
+
+
+# Few values, so that they meet.
+_drafts = st.fixed_dictionaries(
+    {
+        "tenant": st.sampled_from(TENANTS),
+        "sender": st.sampled_from(USERS),
+        "id": st.integers(1, 40).map(lambda n: f"m{n}"),
+        "client_id": st.sampled_from(["c1", "c2", "c3", "c4", "c5"]),
+        "role": st.sampled_from(["user", "assistant"]),
+        "content": st.sampled_from(["", "one", 'a "two"\n', "ż"]),
+        "metadata": st.sampled_from([b"{}", b'{"a": 1}']),
+        "created_at": st.integers(NOW, NOW + 100),
+        "epoch": st.none() | st.integers(1, 3),
+    }
+)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """Does the same to a log and to the model, and compares."""
+
+    backend = "sqlite"
+    sessions = Bundle("sessions")
+
+    @initialize()
+    def open_log(self) -> None:
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        folder = self.stack.enter_context(tempfile.TemporaryDirectory())
+        self.log: Log = self.run(self.stack.enter_async_context(LOGS[self.backend](Path(folder))))
+        self.model = Model()
+        self.serial = 0
+
+    def run(self, call: Awaitable[T]) -> T:
+        async def waiting() -> T:
+            return await call
+
+        return self.runner.run(waiting())
+
+    def outcome(self, call: Awaitable[Any]) -> Any:
+        """The answer, or the class of the error."""
+        try:
+            return self.run(call)
+        except StoreError as error:
+            return type(error)
+
+    def teardown(self) -> None:
+        if hasattr(self, "log"):
+            self.run(self.stack.aclose())
+            self.runner.close()
+
+    # -- the rules
+
+    @rule(target=sessions, tenant=st.sampled_from(TENANTS), ttl_s=st.none() | st.integers(1, 3))
+    def create(self, tenant: str, ttl_s: int | None) -> str:
+        self.serial += 1
+        new = NewSession(id=f"s{self.serial}", tenant=tenant, owner="alice", created_at=NOW, ttl_s=ttl_s)
+        self.run(self.log.create(new, limit=1_000))
+        expires_at = None if ttl_s is None else NOW + ttl_s * 1000
+        self.model.sessions[new.id] = Modelled(new.id, tenant, expires_at)
+        return new.id
+
+    @rule(
+        data=st.data(), given=st.lists(_drafts, min_size=1, max_size=8), known=st.lists(sessions, min_size=1)
+    )
+    def append(self, data: st.DataObject, given: list[dict[str, Any]], known: list[str]) -> None:
+        drafts: list[Draft] = []
+        for fields in given:
+            session = data.draw(st.sampled_from([*known, "nowhere"]))
+            # Mostly what can succeed: the tenant is right more often than not.
+            tenant = (
+                fields["tenant"]
+                if session == "nowhere"
+                else data.draw(
+                    st.sampled_from([self.model.sessions[session].tenant] * 5 + [fields["tenant"]])
+                )
+            )
+            drafts.append(Draft(**(fields | {"session": session, "tenant": tenant})))
+        assert self.run(self.log.append(drafts)) == [self.model.append(draft) for draft in drafts]
+
+    @rule(session=sessions, user=st.sampled_from(USERS), role=st.sampled_from(["writer", "reader"]))
+    def put_member(self, session: str, user: str, role: Any) -> None:
+        modelled = self.model.sessions[session]
+        answer = self.outcome(self.log.put_member(modelled.tenant, session, user, role, now=NOW))
+        if error := modelled.check():
+            assert answer is type(error)
+            return
+        modelled.change("updated")
+        if user != "alice":
+            modelled.roles[user] = role
+        assert answer.version == modelled.version
+
+    @rule(session=sessions, user=st.sampled_from(USERS))
+    def remove_member(self, session: str, user: str) -> None:
+        modelled = self.model.sessions[session]
+        answer = self.outcome(self.log.remove_member(modelled.tenant, session, user, now=NOW))
+        if error := modelled.check():
+            assert answer is type(error)
+        elif modelled.roles.get(user, "owner") == "owner":
+            assert answer is NotFound
+        else:
+            modelled.change("updated")
+            del modelled.roles[user]
+            assert answer.version == modelled.version
+
+    @rule(
+        session=sessions,
+        title=st.sampled_from([None, "", "x"]),
+        status=st.sampled_from([None, "active", "archived"]),
+    )
+    def update(self, session: str, title: str | None, status: Any) -> None:
+        modelled = self.model.sessions[session]
+        change = Change(title=title, status=status)
+        for expected in (modelled.version + 1, modelled.version):
+            answer = self.outcome(
+                self.log.update(modelled.tenant, session, change, now=NOW, expected_version=expected)
+            )
+            if error := modelled.check():
+                assert answer is type(error)
+            elif expected != modelled.version:
+                assert answer is VersionConflict
+        if modelled.check() is None:
+            modelled.change("archived" if (modelled.status, status) == ("active", "archived") else "updated")
+            modelled.title = modelled.title if title is None else title
+            modelled.status = status or modelled.status
+
+    @rule(session=sessions, reason=st.sampled_from(["closed", "deleted", "expired"]))
+    def end(self, session: str, reason: Any) -> None:
+        modelled = self.model.sessions[session]
+        answer = self.run(self.log.end(modelled.tenant, session, reason, now=NOW))
+        if modelled.end_reason is not None:
+            assert answer is None
+            return
+        self._end(modelled, reason)
+        assert answer is not None
+        assert answer.version == modelled.version
+
+    @rule(now=st.integers(0, 6), limit=st.integers(0, 3))
+    def expire_due(self, now: int, limit: int) -> None:
+        due = [
+            session
+            for session in self.model.sessions.values()
+            if session.end_reason is None
+            and session.expires_at is not None
+            and session.expires_at <= NOW + now * 1000
+        ]
+        due.sort(key=lambda session: (session.expires_at, session.id))
+        answer = self.run(self.log.expire_due(now=NOW + now * 1000, limit=limit))
+        assert [session.id for session in answer] == [session.id for session in due[:limit]]
+        for session in due[:limit]:
+            self._end(session, "expired")
+
+    def _end(self, session: Modelled, reason: str) -> None:
+        session.end_reason = reason
+        session.change(reason)
+
+    @rule(session=sessions, seconds=st.integers(0, 6))
+    def extend(self, session: str, seconds: int) -> None:
+        modelled = self.model.sessions[session]
+        self.run(self.log.extend({session: NOW + seconds * 1000, "nowhere": NOW}))
+        if modelled.end_reason is None and modelled.expires_at is not None:
+            modelled.expires_at = max(modelled.expires_at, NOW + seconds * 1000)
+
+    @rule(session=sessions)
+    def take_over(self, session: str) -> None:
+        modelled = self.model.sessions[session]
+        answer = self.outcome(self.log.take_over(modelled.tenant, session))
+        if error := modelled.check():
+            assert answer is type(error)
+        else:
+            modelled.epoch += 1
+            assert answer == modelled.epoch
+
+    @rule(
+        session=sessions,
+        user=st.sampled_from(USERS),
+        delivered=st.none() | st.integers(0, 5),
+        read=st.none() | st.integers(0, 5),
+    )
+    def mark(self, session: str, user: str, delivered: int | None, read: int | None) -> None:
+        modelled = self.model.sessions[session]
+        self.run(self.log.mark([Mark(session=session, user=user, delivered=delivered, read=read)]))
+        if user in modelled.roles:
+            head = len(modelled.messages)
+            known = modelled.cursors.get(user, (0, 0))
+            marks = (max(known[0], min(delivered or 0, head)), max(known[1], min(read or 0, head)))
+            if any(marks):
+                modelled.cursors[user] = marks
+
+    # -- what must be the same at any time
+
+    @rule(session=sessions, after=st.integers(-1, 8), limit=st.integers(0, 5))
+    def read(self, session: str, after: int, limit: int) -> None:
+        messages = self.model.sessions[session].messages
+        later = [message for message in messages if message.seq > after]
+        earlier = [message for message in messages if message.seq < after]
+        assert self.run(self.log.read(session, after=after, limit=limit)) == later[:limit]
+        page = earlier[-limit:] if limit else []
+        assert self.run(self.log.read_before(session, before=after, limit=limit)) == page
+
+    @invariant()
+    def same_sessions(self) -> None:
+        assert self.run(self.log.heads(list(self.model.sessions))) == {
+            id: len(session.messages) for id, session in self.model.sessions.items()
+        }
+        for id, modelled in self.model.sessions.items():
+            found = self.run(self.log.get(modelled.tenant, id))
+            assert found is not None
+            assert (found.version, found.epoch, found.head) == (
+                modelled.version,
+                modelled.epoch,
+                len(modelled.messages),
+            )
+            assert (found.title, found.status) == (modelled.title, modelled.status)
+            assert (found.expires_at, found.end_reason) == (modelled.expires_at, modelled.end_reason)
+            assert {member.user: member.role for member in self.run(self.log.members(id))} == modelled.roles
+            cursors = self.run(self.log.cursors(id))
+            assert {c.user: (c.delivered, c.read) for c in cursors} == modelled.cursors
+
+    @invariant()
+    def same_lists(self) -> None:
+        for tenant in TENANTS:
+            for user in USERS:
+                listings = self.run(self.log.list_for(tenant, user, before=None, limit=100))
+                theirs = [
+                    session
+                    for session in self.model.sessions.values()
+                    if session.tenant == tenant and user in session.roles and session.end_reason is None
+                ]
+                expected = [
+                    (
+                        session.messages[-1].created_at if session.messages else NOW,
+                        session.id,
+                        session.messages[-1].content if session.messages else "",
+                        len(session.messages) - session.cursors.get(user, (0, 0))[1],
+                    )
+                    for session in theirs
+                ]
+                found = [(row.last_at, row.session.id, row.preview, row.unread) for row in listings]
+                assert found == sorted(expected, reverse=True)
+
+    @invariant()
+    def same_events(self) -> None:
+        events = self.run(self.log.events(after=0, limit=10_000))
+        for id, modelled in self.model.sessions.items():
+            theirs = [event for event in events if event.session == id]
+            assert [event.kind for event in theirs] == modelled.events
+            assert [event.version for event in theirs] == list(range(1, len(theirs) + 1))
+
+
+@pytest.mark.parametrize("backend", LOGS)
+@pytest.mark.timeout(300)
+def test_the_log_is_as_the_model(backend: str) -> None:
+    machine = type("Machine", (LogMachine,), {"backend": backend})
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=30))
