@@ -29,5 +29,5 @@ async def turns(count: int = 1) -> None:
 
 
 async def later(seconds: float) -> None:
-    """Go on at a later moment, where chance chooses the moment. Not for waiting until something has happened."""
+    """Go on at a later moment, one that chance has chosen. Not for waiting until something has happened."""
     await asyncio.sleep(seconds)
