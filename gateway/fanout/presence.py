@@ -94,5 +94,7 @@ class Presence:
                 self._publisher.signal(session, replies.presence_event(session, "leave", user, 0))
 
     async def _of_user(self, tenant: str, session: str, user: str) -> list[ConnectionEntry]:
-        entries = await self._live.connections_of_session(tenant, session)
-        return [entry for entry in entries if entry.user == user]
+        # By the user, who has ten connections, and not by the session, which may have thousands: when all of
+        # them come back at once, each asks.
+        entries = await self._live.connections_of_user(tenant, user)
+        return [entry for entry in entries if session in entry.sessions]

@@ -99,3 +99,21 @@ async def test_who_goes_while_attaching_is_still_told_to_have_left(tmp_path: Pat
         w.node.presence._monotonic = lambda: w.clock.monotonic() + presence_module.GRACE_S + 1
         await w.node.presence.announce_leaves()
         await until(lambda: told(olga, "bob") == ["join", "leave"])
+
+
+async def test_a_join_costs_the_users_connections_and_not_the_sessions(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        olga, session = await room_of_olga(w)
+
+        async def all_of_them(*_: Any) -> Any:
+            raise AssertionError("a session may have thousands of connections, and all come back at once")
+
+        w.node.live.connections_of_session = all_of_them  # type: ignore[method-assign, assignment]
+        bob = await w.client("bob")
+        await bob.ask("attach", session=session)
+        await until(lambda: told(olga, "bob") == ["join"])
+        bob.vanish()
+        await w.node.leases.flush()
+        w.node.presence._monotonic = lambda: w.clock.monotonic() + presence_module.GRACE_S + 1
+        await w.node.presence.announce_leaves()
+        await until(lambda: told(olga, "bob") == ["join", "leave"])

@@ -310,3 +310,45 @@ async def test_nothing_is_told_before_the_welcome(tmp_path: Path) -> None:
         assert alice.outlet.frames[0]["type"] == "welcome"
         alice.connection.check(w.clock.monotonic() + 1)
         assert [f["type"] for f in alice.outlet.frames] == ["welcome", "expiring", "migrate"]
+
+
+async def test_a_stop_in_the_middle_of_requests_closes_and_leaves_nothing_running(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open()
+        look = HeldLook(w, nth=1)
+        alice.say("attach", session=session, since=0, id="a")
+        alice.say("history", session=session, id="h")
+        alice.say("send", session=session, content="behind", id="c")
+        await look.has_read.wait()
+        await w.node.drain()
+        assert await alice.closed() == 4000
+        await w.node.tasks.stop()
+        assert len(w.node.tasks) == 0
+        assert not [f for f in alice.outlet.frames if f.get("id") in ("a", "h", "c")]
+        assert await w.node.log.heads([session]) == {session: 0}
+
+
+async def test_a_connection_that_goes_in_the_middle_of_attaching_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open()
+        bob = await w.client()
+        look = HeldLook(w)
+        bob.say("attach", session=session, id="a")
+        await look.has_read.wait()
+        bob.vanish()
+        look.go.set()
+        await until(lambda: not bob.connection._is_busy)
+        await w.node.leases.flush()
+        assert list(w.node.hub.rooms[session].attachments) == [alice.connection.id]
+        entries = await w.node.live.connections_of_session("default", session)
+        assert [entry.id for entry in entries] == [alice.connection.id]
+        alice.vanish()
+        w.node.hub.close_empty(w.clock.monotonic() + 1)
+        await until(lambda: not w.node.hub._channels._channels)
+        assert not w.node.hub._opening
+        assert not w.node.hub._users
+        assert not w.node.connections
