@@ -156,8 +156,12 @@ class Session:
         ]
 
     async def update(self, **changes: Unpack[Changes]) -> int:
-        """Change title, context, metadata or status; returns the session's new version."""
-        reply = await self._ask({"type": "update", "session": self.id, **changes})
+        """Change title, context, metadata or status; returns the session's new version.
+
+        Not repeated by itself: after ConnectionLost it may have been made, and others may have changed more.
+        """
+        request: Frame = {"type": "update", "session": self.id, **changes}
+        reply = await self._ask(request, repeats=False)
         self.title = changes.get("title", self.title)
         return int(reply["version"])
 
@@ -195,10 +199,10 @@ class Session:
         self.end(SessionEnded("detached", "detached by this client"))
         self._registry.remove(self)
 
-    async def _ask(self, request: Frame) -> Frame:
+    async def _ask(self, request: Frame, *, repeats: bool = True) -> Frame:
         if self.ended is not None:
             raise self.ended
-        return await self._wire.ask(request, session=self.id)
+        return await self._wire.ask(request, session=self.id, repeats=repeats)
 
     # -- what the client tells it
 

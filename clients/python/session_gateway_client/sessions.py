@@ -314,6 +314,17 @@ class Sessions:
             if link.is_up and session.id not in link.attached:
                 self._renew(session, link, "not attached")
 
+    def refused(self, id: str, link: Link, error: Refused) -> None:
+        """An attachment of the hello was refused: for now, or for good."""
+        session = self._sessions.get(id)
+        if session is None:
+            return
+        if error.retryable:
+            self._renew(session, link, str(error))
+        else:
+            session.end(SessionEnded(error.code, error.message))
+            self.remove(session)
+
     def _renew(self, session: Session, link: Link, why: str) -> None:
         if session.id in self._renewing:
             return

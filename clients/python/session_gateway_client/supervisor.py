@@ -222,10 +222,12 @@ class Supervisor:
         self.wake()
 
     def _refused(self, link: Link, frame: Frame) -> None:
-        error, id = refusal(frame), frame.get("id")
+        error, id, session = refusal(frame), frame.get("id"), frame.get("session")
         if id is not None:
             if self.outbox.refused(id, error, self._clock.monotonic()):
                 self.wake()
+        elif session is not None and session not in link.attached:
+            self.sessions.refused(session, link, error)
         elif any(session.id not in link.attached for session in self.sessions):
             # It may be an attachment of the hello that was refused; the error does not say which.
             self.sessions.attach_missing(link)

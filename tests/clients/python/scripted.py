@@ -97,6 +97,9 @@ class Peer:
     async def send(self, type: str, /, **fields: Any) -> None:
         await self.socket.send(json.dumps({"type": type, **fields}))
 
+    async def say(self, frame: Frame) -> None:
+        await self.socket.send(json.dumps(frame))
+
     async def welcome(self, *, resumed: bool = False, beat_ms: int = 25_000, **fields: Any) -> Frame:
         """Receive the hello, answer it, and return it."""
         hello = await self.expect("hello")

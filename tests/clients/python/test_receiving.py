@@ -1,6 +1,7 @@
 """Every message once, in order; and what happens when nobody reads."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -134,6 +135,37 @@ async def test_a_session_that_is_gone_when_the_client_comes_back_ends_with_the_r
         assert isinstance(session.ended, SessionEnded)
         assert session.ended.code == "expired"
         assert client.sessions == {}
+
+
+@pytest.mark.parametrize("is_for_now", [True, False])
+async def test_a_refused_attachment_of_the_hello_ends_its_session_or_is_tried_again(is_for_now: bool) -> None:
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome()
+        code = "unavailable" if is_for_now else "not_found"
+        await peer.say(
+            {"type": "error", "session": SESSION, "code": code, "message": "", "retryable": is_for_now}
+        )
+        if is_for_now:
+            request = await peer.expect("attach")
+            await peer.attached(id=request["id"])
+            await peer.messages(1, 1)
+        await peer.until_closed()
+
+    async with gateway(first, second) as server, server.client() as client:
+        session = await client.open()
+        assert [message.seq async for message in limited(session, 1)] == ([1] if is_for_now else [])
+        assert (session.ended is None) is is_for_now
+
+
+async def limited(session: Session, count: int) -> AsyncIterator[Message]:
+    async for message in session:
+        yield message
+        if (count := count - 1) == 0:
+            return
 
 
 async def test_an_attachment_the_gateway_forgot_to_answer_is_asked_for_again() -> None:
