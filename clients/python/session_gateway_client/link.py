@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -20,7 +21,6 @@ from session_gateway_client.tasks import reap
 from session_gateway_client.values import Frame
 
 logger: Final = logging.getLogger("session_gateway_client")
-_LONG_S: Final = 3600.0
 
 
 class Host(Protocol):
@@ -217,8 +217,11 @@ class Link:
                 except ConnectionClosed:
                     return
                 continue
+            if (held_s := self._outbox.wait_s(now)) == math.inf:
+                await self._work.wait()
+                continue
             try:
-                await within(self._clock, min(self._outbox.wait_s(now), _LONG_S), self._until_work())
+                await within(self._clock, held_s, self._until_work())
             except TimeoutError:
                 continue
 

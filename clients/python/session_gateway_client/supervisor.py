@@ -244,6 +244,8 @@ class Supervisor:
                     raise Disconnected(str(ending), code=ending.code, status=ending.status)
                 await self._wait(ending)
             self._set_state("connecting")
+            # A poke in the middle of a try that then fails is not lost.
+            self._poke.clear()
             try:
                 link = await self._connect(self._url)
             except LinkFailed as failed:
@@ -256,7 +258,6 @@ class Supervisor:
         delay = self._backoff.delay(at_least=ending.retry_after_s, overloaded=ending.is_overload)
         logger.debug("connecting again in %.2f s: %s", delay, ending)
         self._set_state("waiting", str(ending), delay)
-        self._poke.clear()
         try:
             await within(self._clock, delay, self._until_poked())
         except TimeoutError:
