@@ -4,6 +4,7 @@ picows parses, and no more: it speaks to a stand-in, not to the transport, so th
 stay ours, and it never sees the file descriptor. What it leaves to its listener is kept in socket.py.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -62,13 +63,12 @@ class Parsing(Protocol):
 
 def open_parser(socket: Parsing, key: str, subprotocol: str | None, write: Callable[[bytes], None]) -> Reader:
     """Make a parser for a new connection and send the 101. The request has been checked."""
-    offered = [("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else None
-    return _parser(socket, _Wire(socket, write), key.encode(), WSUpgradeResponse.create_101_response(offered))
+    return _parser(socket, _Wire(socket, write), key.encode(), subprotocol)
 
 
 def fresh_parser(socket: Parsing) -> Reader:
     """Make a parser to go on with, between two frames; it has the smallest buffer again."""
-    return _parser(socket, _Wire(socket, None), _ANY_KEY, WSUpgradeResponse.create_101_response())
+    return _parser(socket, _Wire(socket, None), _ANY_KEY, None)
 
 
 def feed(reader: Reader, data: bytes) -> bytes:
@@ -85,8 +85,8 @@ def buffer_bytes(reader: Reader) -> int:
     return len(reader.get_buffer(-1))
 
 
-def _parser(socket: Parsing, wire: "_Wire", key: bytes, answer: WSUpgradeResponse) -> Reader:
-    accepted = WSUpgradeResponseWithListener(answer, socket)
+def _parser(socket: Parsing, wire: "_Wire", key: bytes, subprotocol: str | None) -> Reader:
+    accepted = WSUpgradeResponseWithListener(_answer(subprotocol), socket)
     parser = WSProtocol(
         None,  # host_port, of clients
         None,  # ws_path, of clients
@@ -106,7 +106,17 @@ def _parser(socket: Parsing, wire: "_Wire", key: bytes, answer: WSUpgradeRespons
     )
     parser.connection_made(wire)
     feed(parser, _HANDSHAKE % key)
+    # Kept for as long as the connection lives, and of no use: 1 KiB each.
+    parser.transport.request.headers = None
     return cast(Reader, parser)
+
+
+@functools.cache
+def _answer(subprotocol: str | None) -> WSUpgradeResponse:
+    """The 101, one for all: each parser puts its own key into it, writes it at once, and keeps it."""
+    offered = [("Sec-WebSocket-Protocol", subprotocol)] if subprotocol else None
+    answer: WSUpgradeResponse = WSUpgradeResponse.create_101_response(offered)
+    return answer
 
 
 class _Wire:

@@ -136,7 +136,7 @@ class Socket(Listener):
         self._handler = handler
         self._reader: Reader | None = None
         self._assembly: Assembly | None = None
-        self._pings = TokenBucket(limits.pings_per_s, _PING_BURST_S * limits.pings_per_s)
+        self._pings: TokenBucket | None = None  # made for those who send any
         self._owed: bytes | None = None  # payload of the ping to answer when the peer reads again
         self._plain = False  # open, and neither in the middle of a message nor with a large buffer
         self._is_large = False
@@ -368,6 +368,9 @@ class Socket(Listener):
             self._handler.on_rtt(elapsed * 1000)
             return
         # A peer that pings and never reads would have us keep a pong for every ping.
+        if self._pings is None:
+            rate = self._edge.limits.pings_per_s
+            self._pings = TokenBucket(rate, _PING_BURST_S * rate)
         if self._pings.take(now):
             raise Violation(CloseCode.FLOODING, "too many control frames")
         if kind is PONG:

@@ -22,6 +22,7 @@ from gateway.edge.socket import Socket
 _BAD_REQUEST: Final = Rejection(400, "This is not HTTP.")
 _TIMEOUT: Final = Rejection(408, "The request took too long.")
 _HEAD_TOO_LARGE: Final = Rejection(431, "The request's head is too large.")
+_NOT_YET: Final = Rejection(400, "The request before this one has no answer yet.")
 _BUG: Final = Rejection(500, "Something went wrong here.")
 
 _log = logging.getLogger(__name__)
@@ -51,14 +52,13 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.filed = -1
         self._head_bytes = 0
         self._is_head = True  # no complete request head yet
-        self._deadline = self.edge.monotonic() + self.edge.limits.handshake_s
-        self.edge.wheel.add(self, self._deadline)
+        self._patience = _Patience(self)
+        self._wait_for(self.edge.limits.handshake_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline = inf
+        self._patience.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,32 +82,33 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._is_head = True
         self._head_bytes = 0
-        self._set_deadline(self.edge.limits.handshake_s)
+        self._wait_for(self.edge.limits.handshake_s)
 
     def on_headers_complete(self) -> None:
         self._is_head = False
-        self._set_deadline(self.edge.limits.request_s)
+        self._wait_for(self.edge.limits.request_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         # From here on it is for the application to answer, and then for uvicorn's keep-alive to wait.
-        self._deadline = inf
+        self._patience.deadline = inf
         super().on_message_complete()
 
-    def check(self, now: float) -> float:
-        """Called by the wheel."""
-        if now >= self._deadline and not self.transport.is_closing():
-            self.edge.counters.slow_requests += 1
-            self._refuse(_TIMEOUT)
-            return inf
-        return self._deadline
+    def on_impatience(self) -> None:
+        """The request, or the rest of it, did not come in time."""
+        self.edge.counters.slow_requests += 1
+        self._refuse(_TIMEOUT)
 
-    def _set_deadline(self, seconds: float) -> None:
-        self._deadline = self.edge.monotonic() + seconds
-        self.edge.wheel.hasten(self, self._deadline)
+    def _wait_for(self, seconds: float) -> None:
+        self._patience.deadline = self.edge.monotonic() + seconds
+        self.edge.wheel.hasten(self._patience, self._patience.deadline)
 
     def _upgrade(self, tail: bytes) -> None:
         edge = self.edge
+        if self._is_answering():
+            # Its answer would come in the middle of our frames.
+            self._reject(_NOT_YET)
+            return
         try:
             asked = self._asked()
         except httptools.HttpParserError:
@@ -151,21 +152,48 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
         )
 
     def _let_go(self) -> None:
-        """Leave uvicorn's books and drop everything: the wheel may hold this object for some seconds."""
-        self._deadline = inf
+        """Leave uvicorn's books, and break the circle with the parser."""
+        self._patience.end()
         self.connections.discard(self)
-        self.parser = self.transport = self.flow = self.scope = self.headers = None  # type: ignore[assignment]
+        self.parser = None  # type: ignore[assignment]
 
     def _reject(self, rejection: Rejection) -> None:
         self.edge.counters.rejected[rejection.status] += 1
         self._refuse(rejection)
 
     def _refuse(self, rejection: Rejection) -> None:
-        self._deadline = inf
+        self._patience.deadline = inf
         if self.transport.is_closing():
             return
-        self.transport.write(_response(rejection, self.server_state.default_headers))
+        if not (self._is_answering() and self.cycle.response_started):
+            self.transport.write(_response(rejection, self.server_state.default_headers))
         self.transport.close()
+
+    def _is_answering(self) -> bool:
+        """Whether an earlier request on this connection still has no whole answer."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+
+class _Patience:
+    """The deadline of an HTTP connection: what the wheel holds, long after the connection may be gone."""
+
+    __slots__ = ("_protocol", "deadline", "filed")
+
+    def __init__(self, protocol: _EdgeHttpProtocol) -> None:
+        self._protocol: _EdgeHttpProtocol | None = protocol
+        self.deadline = inf
+        self.filed = -1
+
+    def end(self) -> None:
+        """Let go of the connection."""
+        self._protocol = None
+        self.deadline = inf
+
+    def check(self, now: float) -> float:
+        if now >= self.deadline and self._protocol is not None:
+            self.deadline = inf
+            self._protocol.on_impatience()
+        return self.deadline
 
 
 def _response(rejection: Rejection, defaults: Iterable[tuple[bytes, bytes]]) -> bytes:

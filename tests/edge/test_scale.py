@@ -66,7 +66,7 @@ async def test_connections_that_are_over_leave_nothing_behind(serve: Start) -> N
     for _ in range(5):
         served.pass_time(20.0)
     gc.collect()
-    kinds = ("Socket", "Outbox", "EdgeHttpProtocol", "WSProtocol", "WSTransport", "Recorder")
+    kinds = ("Socket", "Outbox", "EdgeHttpProtocol", "_Patience", "WSProtocol", "WSTransport", "Recorder")
     left = [type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in kinds]
     assert not left
 

@@ -208,6 +208,13 @@ async def test_a_websocket_may_follow_a_plain_request_on_one_connection(served: 
     assert await peer.frame() == (TEXT, b"hi")
 
 
+async def test_a_websocket_does_not_open_before_the_answer_to_an_earlier_request(served: Served) -> None:
+    peer = await served.dial()
+    peer.send(b"GET /plain HTTP/1.1\r\nhost: a\r\n\r\n", request())
+    assert (await peer.answer()).status == 400
+    assert not served.handlers
+
+
 async def test_another_upgrade_is_ignored(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     peer = await served.dial()
     answer = await peer.ask(request(path="/plain", upgrade="h2c", sec_websocket_key=""))
