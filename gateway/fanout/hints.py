@@ -58,11 +58,12 @@ class SupersededHint(msgspec.Struct, frozen=True, tag=5, array_like=True):
 
 
 class MemberHint(msgspec.Struct, frozen=True, tag=6, array_like=True):
-    """A user's right has changed; `role` is None when it is gone."""
+    """A user's right has changed. `role` is None when it is gone; `farewell` is then what that user is told."""
 
     frame: bytes
     user: str
     role: Role | None
+    farewell: bytes = b""
 
 
 class RevokedHint(msgspec.Struct, frozen=True, tag=7, array_like=True):

@@ -126,8 +126,8 @@ class Hub:
                 self._close(room)
             case hints.SupersededHint(frame, epoch, by):
                 room.supersede(frame, epoch, by)
-            case hints.MemberHint(frame, user, role):
-                room.change_member(frame, user, role)
+            case hints.MemberHint():
+                room.change_member(hint)
             case hints.RevokedHint():
                 pass
             case _:

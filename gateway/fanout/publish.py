@@ -35,9 +35,9 @@ class Publisher:
         """The client of the connections `by` has taken the exclusive session over under `epoch`."""
         self._bus.offer(hints.session_channel(session), hints.encode(hints.SupersededHint(frame, epoch, by)))
 
-    def member(self, session: str, frame: bytes, user: str, role: Role | None) -> None:
+    def member(self, session: str, hint: hints.MemberHint) -> None:
         """A member's right has changed."""
-        self._bus.offer(hints.session_channel(session), hints.encode(hints.MemberHint(frame, user, role)))
+        self._bus.offer(hints.session_channel(session), hints.encode(hint))
 
     def user_signal(self, tenant: str, user: str, frame: bytes) -> None:
         """Something ephemeral for all connections of a user."""

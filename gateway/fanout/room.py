@@ -7,6 +7,7 @@ What has to be awaited (pages of the log, subscriptions) is the hub's.
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.fanout.hints import MemberHint
 from gateway.fanout.outlet import Outlet
 from gateway.fanout.relay import Relay
 from gateway.protocol import lifecycle
@@ -172,16 +173,17 @@ class Room:
                 attachment.outlet.put(frame)
                 self.release(attachment)
 
-    def change_member(self, frame: bytes, user: str, role: Role | None) -> None:
-        """Tell everybody; who is no member any more is let go."""
+    def change_member(self, hint: MemberHint) -> None:
+        """Tell everybody. For who is no member any more the session is no more, and they are let go."""
         for attachment in list(self.attachments.values()):
-            attachment.tell(frame)
-            if attachment.reader.user != user:
-                continue
-            if role is None:
+            if attachment.reader.user != hint.user:
+                attachment.tell(hint.frame)
+            elif hint.role is None:
+                attachment.outlet.put(hint.farewell)
                 self.release(attachment)
             else:
-                attachment.role = role
+                attachment.tell(hint.frame)
+                attachment.role = hint.role
 
     def settle(self, attachment: Attachment) -> None:
         """Do what is due when an attachment has caught up, or else see to it that it catches up."""

@@ -36,6 +36,7 @@ class WelcomeFacts(msgspec.Struct, frozen=True, kw_only=True):
     timeout_ms: int
     limits: Limits
     now: int
+    id: str | None = None  # of the hello
 
 
 def rfc3339(at: int) -> str:
@@ -70,7 +71,7 @@ def welcome(facts: WelcomeFacts) -> bytes:
         "limits": msgspec.structs.asdict(facts.limits),
         "now": rfc3339(facts.now),
     }
-    return encode(frame)
+    return _reply(frame, facts.id)
 
 
 def heartbeat(id: str | None, ts: int, now: int, sessions: Mapping[str, HeartbeatSession]) -> bytes:

@@ -19,6 +19,7 @@ class HeartbeatTimes(TypedDict):
 
 class Welcome(TypedDict):
     type: Literal["welcome"]
+    id: NotRequired[str]
     connection: str
     user: str
     tenant: str

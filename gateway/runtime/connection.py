@@ -229,9 +229,14 @@ class Connection:
         """Tell the client that a request failed, and why."""
         self.outlet.put(sending.error_frame(error, request.id))
 
-    def refuse(self, error: errors.GatewayError, code: CloseCode = CloseCode.UNAUTHENTICATED) -> None:
+    def refuse(
+        self,
+        error: errors.GatewayError,
+        code: CloseCode = CloseCode.UNAUTHENTICATED,
+        request_id: str | None = None,
+    ) -> None:
         """Tell the client why it may not stay, and close."""
-        self.outlet.put(sending.error_frame(error, None))
+        self.outlet.put(sending.error_frame(error, request_id))
         self.hang(code, error.message)
 
     def hang(self, code: CloseCode, reason: str) -> None:
@@ -251,6 +256,7 @@ class Connection:
             case peer.Answer(data):
                 self.outlet.put(data)
             case peer.Greet(hello):
+                self._hello_by = math.inf
                 self._is_busy = True
                 self.node.spawn(self._work(hello))
             case peer.Hang(code, reason):

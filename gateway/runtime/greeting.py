@@ -5,6 +5,7 @@ And the refresh of its credential.
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from gateway import errors
@@ -30,14 +31,14 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
     try:
         identity = await _identify(connection, hello)
     except errors.Unauthenticated as error:
-        connection.refuse(error)
+        connection.refuse(error, request_id=hello.id)
         return
     except errors.Unavailable as error:
-        connection.refuse(error, CloseCode.OVERLOADED)
+        connection.refuse(error, CloseCode.OVERLOADED, hello.id)
         return
     connection.recognised(identity)
     record = await _resume(connection, hello)
-    if not await _admitted(connection):
+    if not await _admitted(connection, hello.id):
         return
     if connection.is_closed:
         await node.leases.forget_now(connection)
@@ -49,9 +50,10 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
     await node.hub.listen(identity.tenant, identity.user, connection)
     if not node.revocations.holds(identity):
         # Revoked since it was looked at, when nobody was listening for this connection yet.
-        connection.refuse(errors.Unauthenticated(REVOKED))
+        connection.refuse(errors.Unauthenticated(REVOKED), request_id=hello.id)
         return
-    connection.outlet.put(replies.welcome(_welcome(connection, token, record is not None)))
+    facts = _welcome(connection, token, record is not None)
+    connection.outlet.put(replies.welcome(msgspec.structs.replace(facts, id=hello.id)))
     await _take_up(connection, hello, record)
 
 
@@ -91,7 +93,7 @@ async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecor
     return await node.leases.hand_over(record, node.connections.get(record.connection))
 
 
-async def _admitted(connection: "Connection") -> bool:
+async def _admitted(connection: "Connection", request_id: str | None) -> bool:
     node = connection.node
     limit = node.settings.connections_per_user
     try:
@@ -102,7 +104,7 @@ async def _admitted(connection: "Connection") -> bool:
         )
     if not admitted:
         error = errors.LimitReached(f"{limit} connections of one user are allowed: close one first")
-        connection.refuse(error, CloseCode.OVERLOADED)
+        connection.refuse(error, CloseCode.OVERLOADED, request_id)
     return admitted
 
 

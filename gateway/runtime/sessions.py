@@ -13,6 +13,7 @@ from gateway import errors, ids
 from gateway.auth.identity import Identity
 from gateway.auth.policy import Action, allows
 from gateway.clock import Clock
+from gateway.fanout.hints import MemberHint
 from gateway.fanout.publish import Publisher
 from gateway.protocol import replies
 from gateway.protocol.frames import MAX_TTL_S
@@ -199,7 +200,7 @@ class Sessions:
             changed = await self._log.put_member(
                 identity.tenant, session, user, role, now=self._clock.now_ms()
             )
-        self._publisher.member(session, replies.session_event(changed, "updated"), user, role)
+        self._publisher.member(session, MemberHint(replies.session_event(changed, "updated"), user, role))
         joined = replies.user_signal(user, "session.joined", {"session": session})
         self._publisher.user_signal(identity.tenant, user, joined)
         return changed
@@ -209,7 +210,8 @@ class Sessions:
         await self._may(identity, session, "leave" if user == identity.user else "change_members")
         with translated():
             changed = await self._log.remove_member(identity.tenant, session, user, now=self._clock.now_ms())
-        self._publisher.member(session, replies.session_event(changed, "updated"), user, None)
+        updated, gone = (replies.session_event(changed, event) for event in ("updated", "deleted"))
+        self._publisher.member(session, MemberHint(updated, user, None, gone))
         return changed
 
     async def _may(

@@ -122,7 +122,8 @@ async def test_a_removed_member_is_let_go_and_hears_nothing_more(tmp_path: Path)
         await bob.ask("attach", session=session)
         assert alice.connection.identity is not None
         await w.node.sessions.remove_member(alice.connection.identity, session, "bob")
-        await until(lambda: not bob.connection.attachments)
+        assert (await bob.next("session"))["event"] == "deleted"
+        assert not bob.connection.attachments
         await alice.send(session, "secret")
         assert (await bob.ask("send", session=session, content="x"))["code"] == "not_attached"
         assert bob.messages(session) == []

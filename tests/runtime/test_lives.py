@@ -322,3 +322,12 @@ async def test_a_connection_past_its_lifetime_is_asked_to_move_and_closed_at_the
         assert (await moved.next("live"))["session"] == session
         alice.connection.check(now + 1101 + 6)
         assert await alice.closed() == 4000
+
+
+async def test_a_hello_with_an_id_is_answered_with_that_id(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        good, bad = w.connect(), w.connect()
+        good.say("hello", id="h-1", token=w.tokens.mint("alice"))
+        assert (await good.next("welcome"))["id"] == "h-1"
+        bad.say("hello", id="h-2", token="no token")
+        assert (await bad.next("error"))["id"] == "h-2"
