@@ -57,7 +57,7 @@ class Gateway:
     async def start(self) -> None:
         """Open the stores, begin to work, and let connections in."""
         await self.node.start()
-        await self.edge.start()
+        self.edge.start()
 
     async def drain(self) -> None:
         """Let nobody in any more; commit, answer and send away those who are there."""

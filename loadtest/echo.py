@@ -79,13 +79,27 @@ class EchoGateway:
             return Broadcast(room) if is_broadcast else Echo()
 
         self.edge = Edge(limits, accept)
-        self.asgi: ASGIApp = Starlette()
-        self.ops: ASGIApp = Starlette()
-        self.http_protocol: type[asyncio.BaseProtocol] = make_http_protocol(self.edge)
-        self.ws_protocol: type[asyncio.BaseProtocol] = make_ws_protocol(self.edge)
+        self._http = make_http_protocol(self.edge)
+        self._ws = make_ws_protocol(self.edge)
+
+    @property
+    def asgi(self) -> ASGIApp:
+        return Starlette()
+
+    @property
+    def ops(self) -> ASGIApp:
+        return Starlette()
+
+    @property
+    def http_protocol(self) -> type[asyncio.BaseProtocol]:
+        return self._http
+
+    @property
+    def ws_protocol(self) -> type[asyncio.BaseProtocol]:
+        return self._ws
 
     async def start(self) -> None:
-        await self.edge.start()
+        self.edge.start()
 
     async def drain(self) -> None:
         await self.edge.stop()

@@ -39,7 +39,7 @@ class Edge:
     def draining(self, value: bool) -> None:
         self.admission.draining = value
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to watch deadlines."""
         self._turning = asyncio.create_task(self.wheel.run(), name="edge wheel")
 

@@ -164,7 +164,7 @@ async def _running(served: Served) -> AsyncIterator[None]:
 
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     served.port = server.sockets[0].getsockname()[1]
-    await served.edge.start()
+    served.edge.start()
     try:
         yield
     finally:

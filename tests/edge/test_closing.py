@@ -13,7 +13,7 @@ from gateway.edge.frames import TEXT as TEXT_OPCODE
 from gateway.edge.frames import frame
 from tests.edge.peer import BINARY, CLOSE, CONTINUATION, PING, TEXT, Peer, client_frame, closing
 from tests.edge.serving import Served, Start
-from tests.waiting import until
+from tests.waiting import turns, until
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,14 @@ async def test_a_peer_that_pours_on_after_our_close_is_cut_off(served: Served) -
     assert not handler.binaries
 
 
+async def test_a_peer_that_pours_on_after_a_fault_is_cut_off(served: Served) -> None:
+    peer, handler = await served.pair()
+    peer.send(client_frame(0x3))
+    await peer.pour(b"x" * 1_000_000, until=lambda: bool(handler.closed))
+    assert handler.closed == [1002]
+    assert not served.edge.counters.connections
+
+
 async def test_a_fault_after_our_close_does_not_change_its_code(served: Served) -> None:
     peer, handler = await served.pair()
     handler.outlet.close(4000)
@@ -136,7 +144,7 @@ async def test_a_reset_while_we_write_is_an_end_like_any_other(
     peer.reset()
     for _ in range(100):
         handler.outlet.put(frame(TEXT_OPCODE, b"x" * 1000))
-        await asyncio.sleep(0)
+        await turns()
     await until(lambda: handler.closed == [1006])
     assert not caplog.records
 

@@ -1,7 +1,5 @@
 """RFC 6455 on the wire: what comes back for frames good and bad. Numbers are those of Autobahn's cases."""
 
-import asyncio
-
 import pytest
 
 from gateway.edge.handler import EdgeLimits
@@ -17,7 +15,7 @@ from tests.edge.peer import (
     noise,
 )
 from tests.edge.serving import Served, Start
-from tests.waiting import until
+from tests.waiting import turns, until
 
 LIMITS = EdgeLimits()
 EURO = "€".encode()
@@ -42,7 +40,7 @@ async def test_a_message_may_come_in_any_pieces(served: Served, chunk: int) -> N
     sent = client_frame(TEXT, b"a" * 300) + client_frame(BINARY, b"b" * 70_000 if chunk > 2 else b"b" * 300)
     for at in range(0, len(sent), chunk):
         peer.send(sent[at : at + chunk])
-        await asyncio.sleep(0)
+        await turns()
     assert await peer.frame() == (TEXT, b"a" * 300)
     assert (await peer.frame())[0] == BINARY
 

@@ -14,7 +14,7 @@ from gateway.edge.handler import EdgeLimits
 from gateway.protocol.close import CloseCode
 from tests.edge.peer import CONTINUATION, TEXT, client_frame, request
 from tests.edge.serving import Served, serving
-from tests.waiting import until
+from tests.waiting import turns, until
 
 _OPCODES = st.sampled_from([0, 0, 1, 1, 1, 2, 2, 8, 9, 10]) | st.integers(0, 15)
 
@@ -57,7 +57,7 @@ async def _try(noise: list[tuple[bytes, int, bool]]) -> None:
                 await peer.upgrade()
                 peer.send(stream[:cut])
             if stream[cut:]:
-                await asyncio.sleep(0)
+                await turns()
                 peer.send(stream[cut:])
         await served.settle()
         bystander.send(client_frame(TEXT, b"unharmed"))

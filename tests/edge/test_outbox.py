@@ -1,7 +1,5 @@
 """The outbox by itself: order, bounds, one write per turn; the transport does as it is told."""
 
-import asyncio
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gateway.edge.counters import Counters
 from gateway.edge.handler import EdgeLimits
 from gateway.edge.outbox import Flusher, Outbox
+from tests.waiting import turns
 
 FRAMES, BYTES = 8, 200_000
 
@@ -165,14 +164,14 @@ TestModel.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 def test_all_frames_of_a_turn_leave_in_one_write() -> None:
-    turns = Turns()
-    outbox, transport, _, _ = _make(turns)
+    flusher = Turns()
+    outbox, transport, _, _ = _make(flusher)
     transport.room = 1_000_000
     for n in range(50):
         outbox.put_message(b"%d," % n)
     assert transport.writes == 0
-    assert turns.scheduled == 1
-    turns.flush()
+    assert flusher.scheduled == 1
+    flusher.flush()
     assert transport.writes == 1
     assert transport.sent == b"".join(b"%d," % n for n in range(50))
 
@@ -187,29 +186,29 @@ def test_a_single_frame_is_written_without_a_copy() -> None:
 
 
 def test_many_outboxes_need_one_call_of_the_loop() -> None:
-    turns = Turns()
-    made = [_make(turns) for _ in range(100)]
+    flusher = Turns()
+    made = [_make(flusher) for _ in range(100)]
     for outbox, transport, _, _ in made:
         transport.room = 1000
         outbox.put(b"x")
         outbox.put(b"y")
-    assert turns.scheduled == 1
-    turns.flush()
+    assert flusher.scheduled == 1
+    flusher.flush()
     assert [transport.sent for _, transport, _, _ in made] == [b"xy"] * 100
 
 
 def test_a_transport_that_fails_keeps_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
-    turns = Turns()
+    flusher = Turns()
 
     def fail(data: bytes) -> None:
         raise RuntimeError("broken")
 
-    broken = Outbox(Owner(), fail, turns, Counters(), EdgeLimits())
-    outbox, transport, _, _ = _make(turns)
+    broken = Outbox(Owner(), fail, flusher, Counters(), EdgeLimits())
+    outbox, transport, _, _ = _make(flusher)
     transport.room = 10
     broken.put(b"x")
     outbox.put(b"y")
-    turns.flush()
+    flusher.flush()
     assert transport.sent == b"y"
     assert len(caplog.records) == 1
 
@@ -236,6 +235,5 @@ async def test_the_loop_flushes_in_the_next_turn() -> None:
     transport.room = 100
     outbox.put(b"x")
     assert transport.sent == b""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await turns(2)
     assert transport.sent == b"x"

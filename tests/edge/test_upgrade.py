@@ -1,6 +1,5 @@
 """What is answered to a request for a WebSocket, and to whatever else comes to the port."""
 
-import asyncio
 import logging
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from gateway.edge.handler import Rejection, UpgradeRequest
 from tests.edge.peer import TEXT, client_frame, closing, request
 from tests.edge.serving import Served, Start
-from tests.waiting import until
+from tests.waiting import turns, until
 
 
 async def test_the_key_is_answered_as_the_rfc_says(served: Served) -> None:
@@ -194,7 +193,7 @@ async def test_a_request_may_come_byte_by_byte(served: Served) -> None:
     peer = await served.dial()
     for byte in request() + client_frame(TEXT, b"slow"):
         peer.send(bytes((byte,)))
-        await asyncio.sleep(0)
+        await turns()
     assert (await peer.answer()).status == 101
     assert await peer.frame() == (TEXT, b"slow")
 
