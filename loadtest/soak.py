@@ -34,6 +34,8 @@ def main(kills: int, seed: int, clients: int, sessions: int, directory: Path | N
         click.echo(f"{time.monotonic() - started:7.1f} s  {line}")
 
     outcome = asyncio.run(run_soak(plan, place, report))
+    for reason, count in outcome.reasons.most_common(8):
+        report(f"away {count} times: {reason}")
     report(str(outcome))
     for violation in outcome.violations[:20]:
         click.echo(str(violation), err=True)

@@ -1,6 +1,7 @@
 """One user of a soak run: sends at random, receives everything, and writes down what it did and saw."""
 
 import asyncio
+from collections import Counter
 from random import Random
 from typing import Final
 
@@ -8,9 +9,11 @@ from session_gateway_client import (
     Ack,
     Client,
     ClientClosed,
+    Event,
     Options,
     Refused,
     Session,
+    StateChanged,
     SystemClock,
     connect,
 )
@@ -37,6 +40,8 @@ class Actor:
         self.acked = 0
         self.duplicates = 0
         self.delivered = 0
+        # Why it was away, and how often.
+        self.reasons: Counter[str] = Counter()
         # Set with every ack.
         self.heard = asyncio.Event()
         self._url = url
@@ -78,6 +83,11 @@ class Actor:
         """Connect."""
         options = Options(name="soak", window=WINDOW, proxy=None, open_timeout_s=60.0)
         self._client = await connect(self._url, token=self._token, options=options).__aenter__()
+        self._client.on_event(self._hear)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, StateChanged) and event.state == "waiting":
+            self.reasons[event.reason.partition("(")[0]] += 1
 
     def join(self, session: Session) -> None:
         """Take part in a session that its client has opened or attached."""

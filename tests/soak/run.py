@@ -1,6 +1,7 @@
 """Runs a plan: a real gateway, its actors, the kills; at the end, history against database."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class Outcome:
     stored: int = 0
     # Seconds from each restart's readiness until every client was connected.
     back_s: list[float] = field(default_factory=list)
+    # Why clients were away, and how often.
+    reasons: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -64,6 +67,7 @@ async def run_soak(plan: Plan, directory: Path, report: Callable[[str], None]) -
     outcome.acked = sum(actor.acked for actor in actors)
     outcome.duplicates = sum(actor.duplicates for actor in actors)
     outcome.delivered = sum(actor.delivered for actor in actors)
+    outcome.reasons = sum((actor.reasons for actor in actors), Counter())
     stored = read_sqlite(gateway.database)
     outcome.stored = len(stored.messages)
     outcome.violations = check(history.records, stored)
