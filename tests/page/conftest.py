@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, ViewportSize, async_playwright
 
 from tests.page.window import WIDE, Window
@@ -24,13 +24,13 @@ ARGS: Final = [
 OpenWindow = Callable[..., Awaitable[Window]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
     async with GatewayProcess(tmp_path / "data") as process:
         yield process
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     # A Chromium of the system where there is one; else the one that `playwright install chromium` fetched.
     path = shutil.which("chromium")
@@ -42,7 +42,7 @@ async def browser() -> AsyncIterator[Browser]:
             await chromium.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def open_window(browser: Browser, gateway: GatewayProcess) -> AsyncIterator[OpenWindow]:
     """Opens windows that share nothing, like those of people on different machines."""
     opened: list[Window] = []

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from gateway.ids import new_id
@@ -44,18 +45,26 @@ async def talker(gateway: GatewayProcess, user: str) -> AsyncIterator[Talker]:
         yield Talker(connection)
 
 
-async def long_session(gateway: GatewayProcess, user: str, messages: int, title: str = "Long") -> str:
+async def session_of(gateway: GatewayProcess, owner: str, title: str, *members: str) -> str:
+    """Start a session over HTTP; returns its id."""
+    headers = {"Authorization": f"Bearer {gateway.token(owner)}"}
+    async with httpx.AsyncClient(base_url=f"{gateway.url}/api/v1", headers=headers, trust_env=False) as http:
+        started = await http.post("/sessions", json={"title": title, "persistent": True})
+        session: str = started.json()["data"]["session"]["id"]
+        for member in members:
+            put = await http.put(f"/sessions/{session}/members/{member}", json={"role": "writer"})
+            put.raise_for_status()
+    return session
+
+
+async def long_session(gateway: GatewayProcess, user: str, messages: int, *members: str) -> str:
     """Make a session full of messages, all read by their writer; returns its id."""
-    session = ""
+    session = await session_of(gateway, user, "Long", *members)
     said = 0
     while said < messages:
         # A new connection has a new burst.
         async with talker(gateway, user) as voice:
-            if session:
-                await voice.ask("attach", "attached", session=session)
-            else:
-                opened = await voice.ask("open", "attached", title=title, persistent=True)
-                session = str(opened["session"])
+            await voice.ask("attach", "attached", session=session)
             for number in range(said, min(messages, said + BURST)):
                 words = "and some more words to make it longer " * (number % 4)
                 content = f"message {number + 1} {words}".strip()

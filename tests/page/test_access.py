@@ -10,6 +10,9 @@ from tests.page.conftest import OpenWindow
 from tests.page.window import AWAY, NARROW, WIDE, Window
 from tests.process import GatewayProcess
 
+# One browser for all of them: it lives in a loop that they share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 EXAMINATION: Final = (Path(__file__).parent / "examination.js").read_text()
 
 
@@ -45,7 +48,7 @@ async def test_every_view_is_named_ordered_and_legible(
     await anna.load()
     await expect(anna.page.get_by_label("Your name")).to_be_visible()
     faults = await examine(anna, "door")
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     faults += await examine(anna, "empty list")
     await fill(anna)
     faults += await examine(anna, "conversation")
@@ -72,7 +75,7 @@ async def test_every_view_is_named_ordered_and_legible(
 
 async def test_the_landmarks_are_there(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("Trip")
     await expect(anna.page.get_by_role("main", name="Trip")).to_be_visible()
     await expect(anna.page.get_by_role("navigation", name="Sessions")).to_be_visible()
@@ -85,8 +88,8 @@ async def test_the_landmarks_are_there(open_window: OpenWindow) -> None:
 
 async def test_what_others_say_is_read_out_and_what_was_said_before_is_not(open_window: OpenWindow) -> None:
     anna, bob = await open_window(), await open_window()
-    await anna.come_in("anna")
-    await bob.come_in("bob")
+    await anna.arrive("anna")
+    await bob.arrive("bob")
     await anna.start_session("Trip", "bob")
     await anna.say("before")
     await bob.open_session("Trip")
@@ -100,7 +103,7 @@ async def test_what_others_say_is_read_out_and_what_was_said_before_is_not(open_
 
 async def test_states_are_told_in_words_too(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("Trip")
     await anna.say("hello")
     item = anna.page.get_by_role("listitem").filter(has_text="hello")
@@ -113,7 +116,7 @@ async def test_states_are_told_in_words_too(open_window: OpenWindow) -> None:
 @pytest.mark.parametrize("width", [320, 375, 719, 720, 1440])
 async def test_nothing_is_wider_than_the_window(open_window: OpenWindow, width: int) -> None:
     anna = await open_window((width, 700))
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("A title that goes on and on, " * 6)
     await anna.say("https://example.org/" + "x" * 300)
     await anna.say("y" * 500)
@@ -136,7 +139,7 @@ async def test_nothing_is_wider_than_the_window(open_window: OpenWindow, width: 
 
 async def test_the_theme_follows_the_system_until_one_chooses(open_window: OpenWindow) -> None:
     anna = await open_window(theme="dark")
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     shade = "() => getComputedStyle(document.body).backgroundColor"
     dark = await anna.page.evaluate(shade)
     await anna.page.get_by_role("button", name="Switch to light").click()
@@ -153,7 +156,7 @@ async def test_the_theme_follows_the_system_until_one_chooses(open_window: OpenW
 async def test_nothing_moves_for_those_who_asked_for_it(open_window: OpenWindow) -> None:
     anna = await open_window()
     await anna.page.emulate_media(reduced_motion="reduce")
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("Trip")
     await anna.say("hello")
     await expect(anna.messages).to_have_count(1)

@@ -1,22 +1,29 @@
 """What people do with the page: two or three of them, each at a window of their own."""
 
+import asyncio
 import re
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.page.conftest import OpenWindow
+from tests.page.talker import session_of
 from tests.page.window import MISSING, Window
+from tests.process import GatewayProcess
+
+# One browser for all of them: it lives in a loop that they share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.fixture
-async def two(open_window: OpenWindow) -> tuple[Window, Window, str]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def two(open_window: OpenWindow, gateway: GatewayProcess) -> tuple[Window, Window, str]:
     """Anna and Bob with a session open in both windows."""
+    session = await session_of(gateway, "anna", "Trip", "bob")
     anna, bob = await open_window(), await open_window()
-    await anna.come_in("anna")
-    await bob.come_in("bob")
-    session = await anna.start_session("Trip", "bob")
-    await bob.open_session("Trip")
+    await asyncio.gather(anna.arrive("anna", session), bob.arrive("bob", session))
+    await expect(anna.title).to_have_text("Trip")
+    await expect(bob.title).to_have_text("Trip")
     return anna, bob, session
 
 
@@ -89,7 +96,7 @@ async def test_somebody_is_invited_later_by_name(
 ) -> None:
     anna, _, session = two
     carol = await open_window()
-    await carol.come_in("carol", session)
+    await carol.arrive("carol", session)
     await expect(carol.page.get_by_text("You are not in this session")).to_be_visible()
     await anna.say("before")
     await anna.page.get_by_role("button", name="Invite somebody").click()
@@ -107,7 +114,7 @@ async def test_a_reader_reads_and_cannot_write(
 ) -> None:
     anna, _, session = two
     dora = await open_window()
-    await dora.come_in("dora")
+    await dora.arrive("dora")
     await anna.page.get_by_role("button", name="Session details").click()
     await anna.page.get_by_label("Invite by name").fill("dora")
     await anna.page.get_by_label("May read only").check()

@@ -9,6 +9,9 @@ from tests.page.window import NARROW, WIDE, Window
 from tests.process import GatewayProcess
 from tests.waiting import until
 
+# One browser for all of them: it lives in a loop that they share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 # The first row in sight and where it is, and what is loaded.
 LOOK = """() => {
   const transcript = document.getElementById("transcript");
@@ -39,7 +42,7 @@ async def test_older_messages_come_in_pages_and_what_is_read_stays_in_place(
 ) -> None:
     session = await long_session(gateway, "anna", 230)
     anna = await open_window(size)
-    await anna.come_in("anna", session)
+    await anna.arrive("anna", session)
     await expect(anna.message("message 230")).to_be_in_viewport()
     assert len(await anna.transcript()) <= 60
     while (loaded := len(await anna.transcript())) < 230:
@@ -59,21 +62,15 @@ async def more_than(window: Window, number: int) -> bool:
 async def test_what_arrives_while_one_reads_further_up_is_counted_on_a_pill(
     gateway: GatewayProcess, open_window: OpenWindow
 ) -> None:
-    session = await long_session(gateway, "anna", 60)
+    session = await long_session(gateway, "anna", 60, "bob")
     anna = await open_window()
-    await anna.come_in("anna", session)
+    await anna.arrive("anna", session)
     await expect(anna.message("message 60")).to_be_in_viewport()
     await expect(anna.page.locator("#pill")).not_to_be_visible()
     await scroll_to(anna, 200)
     seq, before, _ = await anna.page.evaluate(LOOK)
     await expect(anna.page.locator("#pill")).to_be_visible()
 
-    put = await anna.page.request.put(
-        f"{anna.url}/api/v1/sessions/{session}/members/bob",
-        data={"role": "writer"},
-        headers={"Authorization": f"Bearer {gateway.token('anna')}"},
-    )
-    assert put.ok
     async with talker(gateway, "bob") as bob:
         await bob.ask("attach", "attached", session=session)
         for text in ("one", "two", "three"):
@@ -91,20 +88,12 @@ async def test_what_arrives_while_one_reads_further_up_is_counted_on_a_pill(
 async def test_one_opens_a_session_where_one_stopped_reading(
     gateway: GatewayProcess, open_window: OpenWindow
 ) -> None:
-    session = await long_session(gateway, "anna", 80)
+    session = await long_session(gateway, "anna", 80, "bob")
+    async with talker(gateway, "bob") as earlier:
+        await earlier.ask("attach", "attached", session=session)
+        await earlier.ask("read", "read", session=session, seq=40)
     bob = await open_window()
-    async with talker(gateway, "anna") as anna:
-        put = await bob.page.request.put(
-            f"{gateway.url}/api/v1/sessions/{session}/members/bob",
-            data={"role": "writer"},
-            headers={"Authorization": f"Bearer {gateway.token('anna')}"},
-        )
-        assert put.ok
-        async with talker(gateway, "bob") as earlier:
-            await earlier.ask("attach", "attached", session=session)
-            await earlier.ask("read", "read", session=session, seq=40)
-        await anna.ask("attach", "attached", session=session)
-        await bob.come_in("bob", session)
+    await bob.arrive("bob", session)
     await expect(bob.page.locator(".new-line")).to_be_in_viewport()
     await expect(bob.page.locator(".new-line + .message")).to_have_attribute("data-seq", "41")
     await expect(bob.page.locator("#pill")).to_have_text("40 new messages")
@@ -115,7 +104,7 @@ async def test_rows_out_of_sight_are_not_kept_while_the_newest_are_followed(
 ) -> None:
     session = await long_session(gateway, "anna", 700)
     anna = await open_window()
-    await anna.come_in("anna", session)
+    await anna.arrive("anna", session)
     for _ in range(20):
         loaded = await anna.messages.count()
         if loaded == 700:
@@ -143,7 +132,7 @@ async def test_a_page_that_cannot_be_loaded_says_so_and_is_asked_for_again(
 ) -> None:
     session = await long_session(gateway, "anna", 80)
     anna = await open_window()
-    await anna.come_in("anna", session)
+    await anna.arrive("anna", session)
     await expect(anna.message("message 80")).to_be_in_viewport()
     await anna.page.evaluate(
         """() => {

@@ -1,9 +1,13 @@
 """The page without a pointer: everything is reached, seen to be reached, and done by keys."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.page.conftest import OpenWindow
 from tests.page.window import NARROW, Window
+
+# One browser for all of them: it lives in a loop that they share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # What has the focus, whether it can be seen, and whether it can be seen to have the focus.
 FOCUS = """() => {
@@ -85,7 +89,7 @@ async def test_a_conversation_by_keys_alone(open_window: OpenWindow) -> None:
 
 async def test_the_shortcuts_are_shown_and_are_those_that_work(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.page.keyboard.press("Control+/")
     dialog = anna.page.get_by_role("dialog", name="Keyboard shortcuts")
     await expect(dialog).to_be_visible()
@@ -101,7 +105,7 @@ async def test_the_shortcuts_are_shown_and_are_those_that_work(open_window: Open
 
 async def test_the_focus_is_always_seen_and_goes_everywhere(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     for title in ("First", "Second"):
         await anna.start_session(title)
         await anna.say("hello, see https://example.org/")
@@ -131,7 +135,7 @@ async def _walk(window: Window, steps: int) -> list[str]:
 
 async def test_the_first_stop_skips_to_the_message_field(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     session = await anna.start_session("First")
     await anna.page.locator("#new-session").focus()
     await anna.page.keyboard.press("Shift+Tab")
@@ -143,7 +147,7 @@ async def test_the_first_stop_skips_to_the_message_field(open_window: OpenWindow
 
 async def test_a_dialog_gives_the_focus_back_to_what_opened_it(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("First")
     for id in ("details", "invite", "account", "shortcuts", "new-session"):
         button = anna.page.locator(f"#{id}")
@@ -156,7 +160,7 @@ async def test_a_dialog_gives_the_focus_back_to_what_opened_it(open_window: Open
 
 async def test_on_a_phone_back_and_forth_keep_the_focus_in_sight(open_window: OpenWindow) -> None:
     anna = await open_window(NARROW, touch=True)
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("First")
     # No keyboard jumps up unasked.
     await expect(anna.title).to_be_focused()

@@ -11,9 +11,13 @@ import pytest
 from playwright.async_api import Route, WebSocketRoute, expect
 
 from tests.page.conftest import OpenWindow
+from tests.page.talker import session_of
 from tests.page.window import AWAY, Window
 from tests.process import GatewayProcess
 from tests.waiting import until
+
+# One browser for all of them: it lives in a loop that they share.
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MESSAGES = 200
 KILLS = 3
@@ -41,10 +45,8 @@ async def test_four_hundred_messages_survive_three_kills(
     anna, bob = await open_window(), await open_window()
     for window in (anna, bob):
         window.tolerated.append(AWAY)
-    await anna.come_in("anna")
-    await bob.come_in("bob")
-    session = await anna.start_session("Storm", "bob")
-    await bob.open_session("Storm")
+    session = await session_of(gateway, "anna", "Storm", "bob")
+    await asyncio.gather(anna.arrive("anna", session), bob.arrive("bob", session))
     written: Counter[str] = Counter()
 
     async def write(window: Window, name: str) -> None:
@@ -79,7 +81,7 @@ async def test_a_lost_connection_is_told_in_plain_words_with_a_countdown(
 ) -> None:
     anna = await open_window()
     anna.tolerated.append(AWAY)
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("Trip")
     bar = anna.page.locator("#connection")
     await expect(bar).not_to_be_visible()
@@ -112,7 +114,7 @@ async def test_a_lost_connection_is_told_in_plain_words_with_a_countdown(
 
 async def test_drafts_stay_where_they_were_written(open_window: OpenWindow) -> None:
     anna = await open_window()
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     await anna.start_session("One")
     await anna.composer.fill("half a thought")
     await anna.start_session("Two")
@@ -146,7 +148,7 @@ async def test_messages_whose_acks_were_lost_are_there_once_after_a_reload(
         server.on_message(hear)
 
     await anna.page.route_web_socket(re.compile("/ws$"), swallow)
-    await anna.come_in("anna")
+    await anna.arrive("anna")
     session = await anna.start_session("Trip")
     await anna.say("first")
     await expect(anna.message("first")).to_be_visible()

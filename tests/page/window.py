@@ -8,9 +8,10 @@ from playwright.async_api import BrowserContext, ConsoleMessage, Error, Locator,
 WIDE: Final = (1440, 900)
 NARROW: Final = (375, 760)
 
-# What Chromium itself writes when a gateway that was killed on purpose does not answer, and at a 404.
+# What Chromium itself writes when a gateway that was killed on purpose does not answer, and at a 404 or 401.
 AWAY: Final = re.compile(r"net::ERR_|WebSocket connection to .* failed|Failed to load resource")
 MISSING: Final = re.compile(r"status of 404")
+REFUSED: Final = re.compile(r"status of 401")
 
 _WATCH: Final = """
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -44,6 +45,13 @@ class Window:
         await self.load(session)
         await self.page.get_by_label("Your name").fill(name)
         await self.page.get_by_role("button", name="Come in").click()
+        await expect(self.page.locator("#app")).to_be_visible()
+        await self.connected()
+
+    async def arrive(self, name: str, session: str = "") -> None:
+        """Load the page as somebody who has given their name before."""
+        await self.page.add_init_script(f"sessionStorage.setItem('sessions.name', '{name}')")
+        await self.load(session)
         await expect(self.page.locator("#app")).to_be_visible()
         await self.connected()
 

@@ -48,8 +48,15 @@ export class Conversation extends Emitter {
     return this.title || "Untitled session";
   }
 
+  /** How many messages of others are new. Where they are not loaded, one's own among them count too. */
   get unread() {
-    return this.ended ? 0 : Math.max(0, this.head - this.read);
+    if (this.ended || this.head <= this.read) return 0;
+    if (!this.isLoaded || this.messages.length === 0 || this.messages[0].seq > this.read + 1) return this.head - this.read;
+    let count = 0;
+    for (let index = this.messages.length - 1; index >= 0 && this.messages[index].seq > this.read; index -= 1) {
+      if (this.messages[index].sender !== this.me) count += 1;
+    }
+    return count;
   }
 
   get mayWrite() {

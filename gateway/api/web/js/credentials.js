@@ -5,11 +5,14 @@ import { open } from "./rest.js";
 
 // The gateway says that a token expires one minute ahead; what is that old is replaced.
 const OLD_MS = 90_000;
+// A new token that is refused as well would be refused for ever: not again so soon.
+const DISCARD_MS = 60_000;
 
 /** Somebody known by name: the gateway makes tokens for them. */
 export class DemoCredentials {
   #token = null;
   #expiresAt = 0;
+  #discardedAt = 0;
 
   constructor(name) {
     this.name = name;
@@ -26,9 +29,11 @@ export class DemoCredentials {
 
   /** The gateway did not like it: the next one is a new one. Answers whether there can be a new one. */
   discard() {
-    const had = this.#token !== null;
+    const isSoon = Date.now() - this.#discardedAt < DISCARD_MS;
+    if (this.#token === null || isSoon) return false;
     this.#token = null;
-    return had;
+    this.#discardedAt = Date.now();
+    return true;
   }
 
   remember() {
