@@ -11,10 +11,15 @@ from typing import Final, Protocol, cast
 
 from gateway.edge.counters import Counters
 from gateway.edge.handler import EdgeLimits
+from gateway.protocol.close import CloseCode
 
 # One write: large enough that a system call costs little per frame, small enough that what one socket has in
 # the transport and in the copy made for it stays small beside the bound of 1 MiB.
 _WRITE_BYTES: Final = 64 * 1024
+
+# Replies go on for what was asked before reading stopped, and what others do in a session is told. Should that
+# come to several times the bound, the peer is not worth its memory: it resumes when it reads again.
+_HARD: Final = 4
 
 Write = Callable[[bytes], None]
 
@@ -136,9 +141,7 @@ class Outbox:
         """Send a reply or control frame. At the bound it is taken nevertheless, but nothing more is read."""
         if self._stopped:
             if not self.closed:
-                self._gather(frame)
-                if not self.lagging and self._is_full():
-                    self._lag()
+                self._put_stopped(frame)
             return
         waiting = self._waiting
         if waiting is None:
@@ -264,6 +267,15 @@ class Outbox:
             self._waiting = [cast(bytes, waiting), frame]
             self._bytes = len(waiting) + len(frame)
         return self._bytes
+
+    def _put_stopped(self, frame: bytes) -> None:
+        self._gather(frame)
+        if not self.lagging:
+            if self._is_full():
+                self._lag()
+        elif self.waiting_frames > _HARD * self._max_frames or self.waiting_bytes > _HARD * self._max_bytes:
+            self._counters.stalls += 1
+            self._owner.close(CloseCode.SLOW_READER, CloseCode.SLOW_READER.reason)
 
     def _is_full(self) -> bool:
         return self.waiting_frames >= self._max_frames or self.waiting_bytes >= self._max_bytes

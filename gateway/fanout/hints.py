@@ -58,7 +58,10 @@ class SupersededHint(msgspec.Struct, frozen=True, tag=5, array_like=True):
 
 
 class MemberHint(msgspec.Struct, frozen=True, tag=6, array_like=True):
-    """A user's right has changed. `role` is None when it is gone; `farewell` is then what that user is told."""
+    """A user's right has changed.
+
+    `role` is None when it is gone, and `farewell` what that user is then told.
+    """
 
     frame: bytes
     user: str

@@ -2,7 +2,7 @@
 
 from gateway.fanout import hints
 from store.bus import Bus
-from store.types import EndReason, Role, Session
+from store.types import EndReason, Session
 
 
 class Publisher:

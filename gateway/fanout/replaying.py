@@ -14,10 +14,11 @@ from gateway.protocol import replies
 from store.errors import Unavailable
 from store.log import Log
 
-# Pages grow and shrink with the size of the messages, so that a page is neither a crowd of round trips nor
-# megabytes.
-FIRST_PAGE: Final = 32
-LARGEST_PAGE: Final = 200
+# Pages grow and shrink with the size of the messages: neither a crowd of round trips nor megabytes. The
+# worst case,
+# small messages followed by the largest, is 4 MiB for each of the pages read at one time.
+FIRST_PAGE: Final = 16
+LARGEST_PAGE: Final = 64
 PAGE_BYTES: Final = 128 * 1024
 # Pages read at one time by the whole node: a storm of resumes must not hold a page for each of its clients.
 READS_AT_ONCE: Final = 16
