@@ -21,7 +21,9 @@ class Outlet(Protocol):
     def put(self, frame: bytes) -> None:
         """Send a reply or control frame. Never refused.
 
-        Their number is bounded because a lagging peer is not read from.
+        A lagging peer is not read from, so it asks for no more; should they pile up all the same, to
+        several times
+        the bound of the outlet, the connection is closed and its client resumes.
         """
 
     def put_message(self, frame: bytes) -> bool:
