@@ -1,6 +1,9 @@
 """The interface of the shared cache."""
 
+from collections.abc import Sequence
 from typing import Protocol
+
+Entry = tuple[str, bytes, int]  # key, value, version
 
 
 class Cache(Protocol):
@@ -22,11 +25,20 @@ class Cache(Protocol):
     async def get(self, key: str) -> bytes | None:
         """The value, or None when it is absent, expired or was dropped."""
 
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of several keys in their order, in one round trip."""
+
     async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
         """Store the value; whether it was.
 
         Not when a newer version was put, or those older than a newer one were dropped, or this one is there.
         """
 
+    async def put_many(self, entries: Sequence[Entry], *, ttl_ms: int) -> None:
+        """`put` of several, in one round trip."""
+
     async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
         """Remove values older than `version` and, for `ttl_ms`, refuse to store any such."""
+
+    async def drop_many(self, versions: Sequence[tuple[str, int]], *, ttl_ms: int) -> None:
+        """`drop` of several (key, version), in one round trip."""

@@ -2,17 +2,19 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-# Some hundred thousand short records, or a thousand full message pages.
+from store.cache import Entry
+
+# A hundred full pages of short messages, or tens of thousands of records.
 BYTES: Final = 32 * 1024 * 1024
-ENTRIES: Final = 100_000
-# What an entry costs beside its key and value, measured: tuple, float, int, two dict slots.
-OVERHEAD_BYTES: Final = 300
+ENTRIES: Final = 30_000
+# What an entry costs beside its key and value, measured: the objects' heads, two tuples, two places in dicts.
+OVERHEAD_BYTES: Final = 400
 
 
-class _Entry(NamedTuple):
+class _Value(NamedTuple):
     value: bytes
     expires: float
 
@@ -28,7 +30,7 @@ class MemoryCache:
     """Values, and beside them what is known of versions: a value that goes leaves its version behind.
 
     So no older one takes its place for as long as the newer was to live. Twice `limit_entries` versions are
-    remembered; beyond that the one that changed longest ago is forgotten.
+    remembered, at 300 bytes each; beyond that the one that changed longest ago is forgotten.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class MemoryCache:
         self._monotonic = monotonic
         self._limit_bytes = limit_bytes
         self._limit_entries = limit_entries
-        self._values: OrderedDict[str, _Entry] = OrderedDict()
+        self._values: OrderedDict[str, _Value] = OrderedDict()
         self._floors: OrderedDict[str, _Floor] = OrderedDict()
         self._bytes = 0
 
@@ -59,13 +61,33 @@ class MemoryCache:
         self._bytes = 0
 
     async def get(self, key: str) -> bytes | None:
+        return self._get(key)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self._get(key) for key in keys]
+
+    async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
+        return self._put(key, value, version, ttl_ms)
+
+    async def put_many(self, entries: Sequence[Entry], *, ttl_ms: int) -> None:
+        for key, value, version in entries:
+            self._put(key, value, version, ttl_ms)
+
+    async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
+        self._drop(key, version, ttl_ms)
+
+    async def drop_many(self, versions: Sequence[tuple[str, int]], *, ttl_ms: int) -> None:
+        for key, version in versions:
+            self._drop(key, version, ttl_ms)
+
+    def _get(self, key: str) -> bytes | None:
         if not self._has(key):
             self._remove(key)
             return None
         self._values.move_to_end(key)
         return self._values[key].value
 
-    async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
+    def _put(self, key: str, value: bytes, version: int, ttl_ms: int) -> bool:
         floor = self._floor(key)
         if floor is not None and (version < floor.version or (version == floor.version and self._has(key))):
             return False
@@ -74,13 +96,13 @@ class MemoryCache:
         self._learn(key, _Floor(version, max(expires, floor.expires if floor else 0.0)))
         if _weight(key, value) > self._limit_bytes:
             return False
-        self._values[key] = _Entry(value, expires)
+        self._values[key] = _Value(value, expires)
         self._bytes += _weight(key, value)
         while self._bytes > self._limit_bytes or len(self._values) > self._limit_entries:
             self._remove(next(iter(self._values)))
         return True
 
-    async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
+    def _drop(self, key: str, version: int, ttl_ms: int) -> None:
         floor = self._floor(key)
         expires = self._monotonic() + ttl_ms / 1000
         if floor is not None and floor.version >= version:
