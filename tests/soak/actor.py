@@ -98,9 +98,10 @@ class Actor:
 
     async def renew(self) -> None:
         """Lose everything but the cursors, as a program that starts again does."""
+        # A reader takes and notes a message without a pause between the two: cancelled, it has lost nothing.
         for task in self._reading:
             task.cancel()
-        await asyncio.wait(self._reading)
+        await asyncio.gather(*self._reading, return_exceptions=True)
         self._reading.clear()
         cursors = {session.id: session.cursor for session in self.sessions.values()}
         self.sessions.clear()
