@@ -18,8 +18,7 @@ from gateway.protocol.close import CloseCode
 _WRITE_BYTES: Final = 64 * 1024
 
 # Replies go on for what was asked before reading stopped, and what others do in a session is told. Should
-# that
-# come to several times the bound, the peer is not worth its memory: it resumes when it reads again.
+# that come to several times the bound, the peer is not worth its memory: it resumes when it reads again.
 _HARD: Final = 4
 
 Write = Callable[[bytes], None]

@@ -119,12 +119,12 @@ class Socket(Listener):
         "_plain",
         "_progress_at",
         "_reader",
-        "_transport",
         "address",
         "code",
         "filed",
         "message_bytes",
         "outbox",
+        "transport",
     )
 
     def __init__(self, edge: "Edge", transport: asyncio.Transport, handler: Handler, address: str) -> None:
@@ -132,7 +132,7 @@ class Socket(Listener):
         now = edge.monotonic()
         self._edge = edge
         self._now = edge.monotonic
-        self._transport = transport
+        self.transport = transport
         self._handler = handler
         self._reader: Reader | None = None
         self._assembly: Assembly | None = None
@@ -159,11 +159,11 @@ class Socket(Listener):
         """Send the 101 and open. `tail`: what came in one piece with the request."""
         # 0: the transport shall never hold more than what the kernel did not take at once. The rest waits in
         # the outbox.
-        self._transport.set_write_buffer_limits(high=0)
-        kernel = self._transport.get_extra_info("socket")
+        self.transport.set_write_buffer_limits(high=0)
+        kernel = self.transport.get_extra_info("socket")
         kernel.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BYTES)
         kernel.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        self._read_by(open_parser(self, key, subprotocol, self._transport.write))
+        self._read_by(open_parser(self, key, subprotocol, self.transport.write))
         self._edge.enter(self)
         self._plain = True
         try:
@@ -198,7 +198,7 @@ class Socket(Listener):
                 self._take(frame, now)
             elif frame.msg_type is CLOSE:
                 # RFC 6455 7.1.1: both close frames have been seen; the server closes the connection first.
-                self._transport.close()
+                self.transport.close()
         except Violation as fault:
             self.fail(fault.code)
         except Exception:
@@ -206,7 +206,7 @@ class Socket(Listener):
 
     def on_fault(self, code: CloseCode) -> None:
         """The parser can read no further. The frame before the fault may still be delivered, first."""
-        self._read_by(Discard(self, self._transport))
+        self._read_by(Discard(self, self.transport))
         asyncio.get_running_loop().call_soon(self.fail, code)
 
     def on_ws_disconnected(self, transport: Source) -> None:
@@ -227,7 +227,7 @@ class Socket(Listener):
 
     def on_lagging(self) -> None:
         """Read no more from a peer that does not read."""
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def on_flowing(self, was_lagging: bool) -> None:
         """Everything that waited has left."""
@@ -240,7 +240,7 @@ class Socket(Listener):
         if was_lagging:
             # Not silent: it was we who did not listen.
             self._heard_at = self._now()
-            self._transport.resume_reading()
+            self.transport.resume_reading()
             try:
                 self._handler.on_drained()
             except Exception:
@@ -262,7 +262,7 @@ class Socket(Listener):
             self.close(code, code.reason)
         if not self._is_deaf:
             self._is_deaf = True
-            self._read_by(Discard(self, self._transport))
+            self._read_by(Discard(self, self.transport))
             self._half_close()
 
     # -- what the wheel calls
@@ -273,7 +273,7 @@ class Socket(Listener):
             if now < self._deadline:
                 return self._deadline
             if self._handler is not _GONE:
-                self._transport.abort()
+                self.transport.abort()
             return inf
         try:
             due = self._handler.check(now)
@@ -300,7 +300,7 @@ class Socket(Listener):
         return min(now + _CHECK_S, self._ping_at, self._heard_at + limits.silent_s)
 
     def _check_progress(self, now: float) -> None:
-        mark = (self.outbox.resumes, self._transport.get_write_buffer_size())
+        mark = (self.outbox.resumes, self.transport.get_write_buffer_size())
         if mark != self._mark:
             self._mark = mark
             self._progress_at = now
@@ -328,7 +328,7 @@ class Socket(Listener):
 
     def abort(self) -> None:
         """End the connection without a word."""
-        self._transport.abort()
+        self.transport.abort()
 
     # -- frames that are not whole text messages, and those that come at a special moment
 
@@ -389,13 +389,13 @@ class Socket(Listener):
         # RFC 6455 5.5.1: the answer echoes the status code.
         self._end(code or _NO_CODE)
         self.outbox.shut(frames.close_frame(code))
-        self._transport.close()
+        self.transport.close()
 
     # -- the parser
 
     def _read_by(self, reader: Reader) -> None:
         self._reader = reader
-        self._transport.set_protocol(cast(asyncio.BaseProtocol, reader))
+        self.transport.set_protocol(cast(asyncio.BaseProtocol, reader))
 
     def _shrink(self, frame: Frame) -> None:
         """Replace the parser once it holds no part of the next frame."""
@@ -415,23 +415,23 @@ class Socket(Listener):
         self._deadline = self._now() + self._edge.limits.closing_s
         self._edge.wheel.hasten(self, self._deadline)
         # It may be paused because the peer lagged, but the peer's close frame has to be seen.
-        self._transport.resume_reading()
+        self.transport.resume_reading()
 
     def _half_close(self) -> None:
         """After a failure: tell the peer by FIN that nothing follows, and let it close the connection.
 
         Closing it ourselves with bytes unread makes the kernel send RST, which takes our close frame away.
         """
-        if not self._is_deaf or not self.outbox.is_empty or self._transport.is_closing():
+        if not self._is_deaf or not self.outbox.is_empty or self.transport.is_closing():
             return
-        if not self._transport.can_write_eof():
-            self._transport.close()
+        if not self.transport.can_write_eof():
+            self.transport.close()
             return
         try:
-            self._transport.write_eof()
+            self.transport.write_eof()
         except OSError:
             # The peer has reset the connection; the transport has not noticed yet.
-            self._transport.abort()
+            self.transport.abort()
 
     def _bug(self) -> None:
         self._edge.counters.bugs += 1

@@ -92,7 +92,8 @@ class Peer:
     @classmethod
     async def connect(cls, port: int, receive_bytes: int | None = None) -> Self:
         """Open a TCP connection; `receive_bytes` is what the kernel keeps for a peer that does not read."""
-        sock = socket.socket()
+        # asyncio turns Nagle's delay off only for sockets that say they are TCP.
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if receive_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         sock.setblocking(False)

@@ -1,6 +1,7 @@
 """What is answered to a request for a WebSocket, and to whatever else comes to the port."""
 
 import logging
+import socket
 
 import pytest
 
@@ -39,6 +40,12 @@ async def test_only_our_subprotocol_is_echoed(served: Served, offered: str, chos
     peer = await served.dial()
     answer = await peer.upgrade(sec_websocket_protocol=offered)
     assert answer.headers.get("sec-websocket-protocol") == chosen
+
+
+async def test_small_frames_are_not_held_back_by_the_kernel(served: Served) -> None:
+    await served.connect()
+    kernel = next(iter(served.edge.sockets)).transport.get_extra_info("socket")
+    assert kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 async def test_firefox_asks_to_keep_alive_as_well(served: Served) -> None:
