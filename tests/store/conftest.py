@@ -16,23 +16,12 @@ from store.live import Live
 from store.live_memory import MemoryLive
 from store.log import Log
 from store.log_sqlite.log import SqliteLog
+from store.records import Records
+from tests.store.nodes import Bench, ManualClock
 
 S = TypeVar("S")
 
 Elapse = Callable[[int], Awaitable[None]]
-
-
-class ManualClock:
-    """A monotonic clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def elapse(self, ms: int) -> None:
-        self.now += ms / 1000
 
 
 @dataclass
@@ -120,3 +109,20 @@ def cache(timed_cache: Timed[Cache]) -> Cache:
 @pytest.fixture(params=BUSES)
 def open_bus(request: pytest.FixtureRequest) -> Callable[[Receiver], AbstractAsyncContextManager[Bus]]:
     return BUSES[request.param]
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    log = SqliteLog(tmp_path)
+    await log.start()
+    bench = Bench(log)
+    yield bench
+    bench.log.asking.set()
+    bench.log.answering.set()
+    await bench.close()
+    await log.close()
+
+
+@pytest.fixture
+def records(bench: Bench) -> Records:
+    return bench.node()

@@ -1,7 +1,7 @@
 """What is the memory cache's own: its bounds, and which entry goes."""
 
 from store.cache_memory import OVERHEAD_BYTES, MemoryCache
-from tests.store.conftest import ManualClock
+from tests.store.nodes import ManualClock
 
 
 async def put(cache: MemoryCache, key: str, size: int = 1, version: int = 1) -> bool:

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from store.expiring import Expiring
-from tests.store.conftest import ManualClock
+from tests.store.nodes import ManualClock
 
 
 def test_an_entry_lives_for_its_time_and_not_a_moment_longer() -> None:

@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from store import live_memory
 from store.live_memory import MemoryLive
 from store.types import ConnectionEntry
-from tests.store.conftest import ManualClock
 from tests.store.making import entry
+from tests.store.nodes import ManualClock
 
 _entries = st.builds(
     entry,
