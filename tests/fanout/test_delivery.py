@@ -18,7 +18,7 @@ from store.bus import Bus
 from store.errors import Unavailable
 from store.log import Log
 from store.types import Access, Message, Session
-from tests.waiting import until
+from tests.waiting import turns, until
 
 SESSION = "0192a000-0000-7000-8000-000000000001"
 
@@ -45,7 +45,7 @@ class ListLog:
         self.is_away = False
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
-        await asyncio.sleep(0)
+        await turns()
         if self.is_away:
             raise Unavailable("away")
         return [message(seq) for seq in range(after + 1, min(self.head, after + limit) + 1)]
@@ -162,8 +162,7 @@ class Play:
             case "compare" if not self.log.is_away:
                 await self.hub.compare_heads()
             case "wait":
-                for _ in range(amount):
-                    await asyncio.sleep(0)
+                await turns(amount)
 
     async def attach(self, back: int) -> None:
         room, access = await self.hub.open(SESSION, self.look)
