@@ -53,6 +53,15 @@ async def test_no_connection_has_a_task_or_a_timer_of_its_own(serve: Start) -> N
     await until(lambda: served.edge.counters.connections == 1)
 
 
+async def test_nothing_of_the_handshake_outlives_it(serve: Start) -> None:
+    served = await serve()
+    await served.connect()
+    # The wheel lets go of the handshake's deadline.
+    served.pass_time(6.0)
+    gc.collect()
+    assert not [kind for kind in _living() if kind in ("EdgeHttpProtocol", "FlowControl", "_Patience")]
+
+
 async def test_connections_that_are_over_leave_nothing_behind(serve: Start) -> None:
     served = await serve(connections_per_address=COUNT, accepts_per_s=100_000)
     for _ in range(3):
@@ -67,8 +76,11 @@ async def test_connections_that_are_over_leave_nothing_behind(serve: Start) -> N
         served.pass_time(20.0)
     gc.collect()
     kinds = ("Socket", "Outbox", "EdgeHttpProtocol", "_Patience", "WSProtocol", "WSTransport", "Recorder")
-    left = [type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in kinds]
-    assert not left
+    assert not [kind for kind in _living() if kind in kinds]
+
+
+def _living() -> list[str]:
+    return [type(thing).__name__ for thing in gc.get_objects()]
 
 
 class Quiet(asyncio.Protocol):
