@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -11,7 +11,6 @@ from gateway.clock import Clock
 from gateway.fanout.publish import Publisher
 from gateway.protocol import replies
 from store.errors import Unavailable
-from store.log import Log
 from store.types import Appended, Draft, Message, Refused
 
 # The log takes up to 512 drafts at once; 4 MiB keep one group of large messages from holding up everybody
@@ -31,6 +30,13 @@ _logger = structlog.get_logger("gateway.runtime")
 Outcome = Appended | Refused | None
 
 
+class Appends(Protocol):
+    """What commits: the log, or what tells the cache of it as well."""
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Appended | Refused]:
+        """As `Log.append`."""
+
+
 class Observer(Protocol):
     """What the committer reports of its work."""
 
@@ -48,7 +54,7 @@ class Committer:
     the message may or may not be stored then, and a repeated send will tell.
     """
 
-    def __init__(self, log: Log, publisher: Publisher, clock: Clock, observer: Observer) -> None:
+    def __init__(self, log: Appends, publisher: Publisher, clock: Clock, observer: Observer) -> None:
         self._log = log
         self._publisher = publisher
         self._clock = clock

@@ -4,12 +4,12 @@ Gathers what changes and writes it a few times a second, for all connections tog
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.runtime.resumption import ResumeRecord, Resumption
 from store.errors import Unavailable
 from store.live import Live
-from store.log import Log
 from store.types import ConnectionEntry, Mark
 
 if TYPE_CHECKING:
@@ -23,12 +23,19 @@ LEASE_MARGIN_MS: Final = 15_000
 MARKS_LIMIT: Final = 50_000
 
 
+class Marks(Protocol):
+    """What stores watermarks: the log, or what tells the cache of it as well."""
+
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        """As `Log.mark`."""
+
+
 class Leases:
     """Connections in the indexes, their resume records, and their readers' watermarks."""
 
-    def __init__(self, live: Live, log: Log, resumption: Resumption, timeout_ms: int) -> None:
+    def __init__(self, live: Live, marked: Marks, resumption: Resumption, timeout_ms: int) -> None:
         self._live = live
-        self._log = log
+        self._marked = marked
         self._resumption = resumption
         self.lease_ms = timeout_ms + LEASE_MARGIN_MS
         self._changed: dict[str, Connection] = {}
@@ -180,7 +187,7 @@ class Leases:
             return
         marks, self._marks = self._marks, {}
         try:
-            await self._log.mark(list(marks.values()))
+            await self._marked.mark(list(marks.values()))
         except (Unavailable, asyncio.CancelledError):
             later, self._marks = self._marks, marks
             for mark in later.values():

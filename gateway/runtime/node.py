@@ -28,6 +28,7 @@ from gateway.runtime.tasks import Tasks
 from gateway.telemetry.metrics import Metrics
 from store.errors import Unavailable
 from store.open import Stores
+from store.records import Records
 from store.types import NodeEntry, Revocation
 
 # DESIGN: a lost last hint is found within 5 s; one pause and the time of the reading have to fit.
@@ -83,6 +84,9 @@ class Node:
         self.clock = clock
         self.metrics = metrics
         self.log = stores.log
+        # Lists and history go through the cache, and every write that changes them tells it. What must be the
+        # truth of this moment (who may attach, at which head, under which epoch) is asked of the log.
+        self.records = Records(stores.log, stores.cache, now_ms=clock.now_ms, monotonic=clock.monotonic)
         self.live = stores.live
         self.tokens = credentials.tokens
         self.tickets = credentials.tickets
@@ -93,11 +97,16 @@ class Node:
         self.hub = Hub(stores.log, stores.bus, self.spawn)
         self.presence = Presence(stores.live, self.publisher, clock.monotonic)
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
-        self.leases = Leases(stores.live, stores.log, self.resumption, settings.heartbeat_timeout_ms)
+        self.leases = Leases(stores.live, self.records, self.resumption, settings.heartbeat_timeout_ms)
         self.sessions = Sessions(
-            stores.log, self.publisher, clock, settings.session_ttl_s, settings.sessions_per_user
+            stores.log,
+            self.records,
+            self.publisher,
+            clock,
+            settings.session_ttl_s,
+            settings.sessions_per_user,
         )
-        self.committer = Committer(stores.log, self.publisher, clock, metrics)
+        self.committer = Committer(self.records, self.publisher, clock, metrics)
         self.requests = Requests(self)
         self.sweeper = Sweeper(self)
         self.connections: dict[str, Connection] = {}
@@ -140,6 +149,7 @@ class Node:
             await self.leases.flush()
         except Unavailable as error:
             _logger.warning("indexes_left_to_expire", error=str(error))
+        await self.records.close()
         await self._stores.close()
 
     async def _commit(self) -> None:

@@ -101,7 +101,9 @@ class Requests:
         while len(page) < limit and size < HISTORY_BYTES:
             step = min(HISTORY_READ, limit - len(page))
             # One more than is due tells whether there is more.
-            read = await self._node.log.read(session, after=page[-1].seq if page else after, limit=step + 1)
+            read = await self._node.records.read(
+                session, after=page[-1].seq if page else after, limit=step + 1
+            )
             page += read[:step]
             size += sum(len(message.content) for message in read[:step])
             if len(read) <= step:
@@ -113,7 +115,7 @@ class Requests:
         size = 0
         while len(page) < limit and size < HISTORY_BYTES:
             step = min(HISTORY_READ, limit - len(page))
-            earlier = await self._node.log.read_before(
+            earlier = await self._node.records.read_before(
                 session, before=page[0].seq if page else before, limit=step
             )
             page = earlier + page

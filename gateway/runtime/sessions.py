@@ -19,6 +19,7 @@ from gateway.protocol import replies
 from gateway.protocol.frames import MAX_TTL_S
 from store import errors as store_errors
 from store.log import Log
+from store.records import Records
 from store.types import (
     EMPTY_OBJECT,
     Access,
@@ -75,8 +76,11 @@ def ended(reason: str | None) -> errors.GatewayError:
 class Sessions:
     """The operations. Each checks the caller's right first; what is not theirs does not exist."""
 
-    def __init__(self, log: Log, publisher: Publisher, clock: Clock, ttl_s: int, per_user: int) -> None:
+    def __init__(
+        self, log: Log, records: Records, publisher: Publisher, clock: Clock, ttl_s: int, per_user: int
+    ) -> None:
         self._log = log
+        self._records = records
         self._publisher = publisher
         self._clock = clock
         self._ttl_s = ttl_s
@@ -101,7 +105,7 @@ class Sessions:
             voice=spec.voice,
         )
         with translated():
-            return await self._log.create(new, limit=self._per_user)
+            return await self._records.create(new, limit=self._per_user)
 
     async def access(self, tenant: str, user: str, session: str) -> Access:
         """The session as one of its members sees it, ended or not; NotFound for everybody else."""
@@ -123,7 +127,7 @@ class Sessions:
     async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
         """The caller's sessions, latest first."""
         with translated():
-            return await self._log.list_for(identity.tenant, identity.user, before=before, limit=limit)
+            return await self._records.list_for(identity.tenant, identity.user, before=before, limit=limit)
 
     async def update(
         self, identity: Identity, session: str, change: Change, expected_version: int | None = None
@@ -131,7 +135,7 @@ class Sessions:
         """Change title, context, metadata or status, and tell the attachments."""
         await self._may(identity, session, "update" if change.status is None else "archive")
         with translated():
-            changed = await self._log.update(
+            changed = await self._records.update(
                 identity.tenant, session, change, now=self._clock.now_ms(), expected_version=expected_version
             )
         frame = replies.session_event(
@@ -144,7 +148,7 @@ class Sessions:
         """End a session. It having ended before is no error: it is what was asked for."""
         access = await self._may(identity, session, "close", ended_too=True)
         with translated():
-            over = await self._log.end(identity.tenant, session, reason, now=self._clock.now_ms())
+            over = await self._records.end(identity.tenant, session, reason, now=self._clock.now_ms())
         if over is None:
             if access.session.ended_at is not None:
                 # Told again: whoever asks twice has perhaps had no answer, and the attachments no word of it.
@@ -166,7 +170,7 @@ class Sessions:
         Returns the new epoch.
         """
         with translated():
-            epoch = await self._log.take_over(tenant, session)
+            epoch = await self._records.take_over(tenant, session)
             row = await self._log.get(tenant, session)
         if row is not None:
             self._publisher.superseded(session, replies.session_event(row, "superseded"), epoch, by)
@@ -197,7 +201,7 @@ class Sessions:
             known = {member.user for member in await self._log.members(session)}
             if user not in known and len(known) >= MEMBERS_LIMIT:
                 raise errors.LimitReached(f"{MEMBERS_LIMIT} members are allowed")
-            changed = await self._log.put_member(
+            changed = await self._records.put_member(
                 identity.tenant, session, user, role, now=self._clock.now_ms()
             )
         self._publisher.member(session, MemberHint(replies.session_event(changed, "updated"), user, role))
@@ -209,7 +213,9 @@ class Sessions:
         """Take a user's right away; for the owner, and for everybody of themselves."""
         await self._may(identity, session, "leave" if user == identity.user else "change_members")
         with translated():
-            changed = await self._log.remove_member(identity.tenant, session, user, now=self._clock.now_ms())
+            changed = await self._records.remove_member(
+                identity.tenant, session, user, now=self._clock.now_ms()
+            )
         updated, gone = (replies.session_event(changed, event) for event in ("updated", "deleted"))
         self._publisher.member(session, MemberHint(updated, user, None, gone))
         return changed

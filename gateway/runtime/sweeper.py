@@ -59,7 +59,7 @@ class Sweeper:
 
     async def _expire(self) -> None:
         while True:
-            over = await self._node.log.expire_due(now=self._node.clock.now_ms(), limit=BATCH)
+            over = await self._node.records.expire_due(now=self._node.clock.now_ms(), limit=BATCH)
             for session in over:
                 self._node.sessions.tell_ended(session)
             if len(over) < BATCH:

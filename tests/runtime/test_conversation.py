@@ -266,3 +266,34 @@ async def test_the_heartbeat_tells_heads_and_remaining_life(tmp_path: Path) -> N
             return any(c.delivered == 1 for c in await w.node.log.cursors(session))
 
         await until(stored)
+
+
+async def test_a_list_read_through_the_cache_is_never_older_than_what_its_reader_knows(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        session = await alice.open(title="one")
+        await w.join(alice, session, "bob")
+        bob = await w.client("bob")
+        await bob.ask("attach", session=session)
+        caller = bob.connection.caller
+
+        async def row() -> tuple[str, str, int]:
+            (listing,) = await w.node.sessions.list_for(caller, None, 10)
+            return listing.session.title, listing.preview, listing.unread
+
+        assert await row() == ("one", "", 0)
+        await alice.send(session, "first")
+        assert await row() == ("one", "first", 1)
+        assert await row() == ("one", "first", 1)
+        await alice.ask("update", session=session, title="two")
+        assert await row() == ("two", "first", 1)
+        bob.say("read", session=session, seq=1)
+
+        async def is_read() -> bool:
+            return await row() == ("two", "first", 0)
+
+        await until(is_read)
+        await alice.ask("close", session=session)
+        assert await w.node.sessions.list_for(caller, None, 10) == []
