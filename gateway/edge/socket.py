@@ -164,8 +164,8 @@ class Socket(Listener):
         kernel = self.transport.get_extra_info("socket")
         kernel.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BYTES)
         kernel.setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        # uvloop keeps the last `data_received` it has seen, a buffered protocol has none, and with it would stay
-        # 4 KiB of the HTTP side for as long as the connection lives.
+        # uvloop keeps the last `data_received` it has seen. A buffered protocol has none, so 4 KiB of the
+        # HTTP side would stay for as long as the connection lives.
         self.transport.set_protocol(_NOBODY)
         self._read_by(open_parser(self, key, subprotocol, self.transport.write))
         self._edge.enter(self)
