@@ -20,6 +20,7 @@ def test_a_seed_reproduces_the_plan_and_more_kills_only_add_to_it() -> None:
     }
 
 
+@pytest.mark.timeout(120)
 async def test_five_kills_lose_nothing(tmp_path: Path) -> None:
     outcome = await run_soak(make_plan(seed=1, kills=5, clients=6, sessions=3), tmp_path, print)
     assert outcome.violations == []

@@ -379,3 +379,30 @@ async def test_unknown_frames_and_fields_are_ignored() -> None:
 
     async with gateway(first) as server, server.client() as client:
         assert (await client.open()).id == SESSION
+
+
+async def test_a_welcome_that_cannot_be_read_is_no_welcome() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.expect("hello")
+        await peer.send("welcome", connection="c")
+
+    async with gateway(first, welcome) as server, server.client() as client:
+        assert client.state == "open"
+        assert "unreadable welcome" in client.reason
+
+
+async def test_an_error_before_the_welcome_says_when_to_come_back() -> None:
+    clock = ManualClock()
+
+    async def first(peer: Peer) -> None:
+        await peer.expect("hello")
+        await peer.send("error", code="limit_reached", message="", retryable=False, retry_after_ms=3000)
+        await peer.close(4005)
+
+    async with gateway(first, welcome) as server:
+        client = server.client(clock=clock, open_timeout_s=1000)
+        entering = asyncio.ensure_future(client.__aenter__())
+        await until(lambda: clock.sleeps(3.125))
+        clock.advance(3.2)
+        await entering
+        await client.close()

@@ -116,6 +116,31 @@ async def test_acks_of_the_old_connection_arrive_and_what_is_sent_meanwhile_goes
         assert sent == {"old": ["text 0"], "new": ["text 1", "text 2"]}
 
 
+async def test_acks_that_do_not_come_in_time_are_asked_for_on_the_second_connection() -> None:
+    clock, stage = ManualClock(), Stage()
+
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        await peer.expect("send")
+        await peer.send("migrate", slot_ms=0, deadline_ms=30_000, url=None, reason="drain")
+        await peer.until_closed()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(resumed=True)
+        await peer.attached(since=0, head=0)
+        stage.arrived.set()
+        sent = await peer.expect("send")
+        await peer.ack(sent, 1, duplicate=True)
+
+    async with gateway(first, second) as server, server.client(clock=clock) as client:
+        session = await client.open()
+        sending = asyncio.ensure_future(session.send("text"))
+        await stage.arrived.wait()
+        await until(lambda: clock.sleeps(5.0))
+        clock.advance(5.0)
+        assert (await sending).duplicate
+
+
 def names(events: list[Event]) -> list[str]:
     return [event.name for event in events if isinstance(event, Signal)]
 

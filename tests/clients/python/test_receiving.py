@@ -408,3 +408,61 @@ async def test_closing_and_leaving_wait_for_messages_on_their_way() -> None:
         assert [message async for message in one] == []
         with pytest.raises(SessionEnded, match="detached"):
             await two.send("more")
+
+
+async def test_a_session_the_gateway_takes_away_ends() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        await peer.messages(1, 1)
+        await peer.send("detached", session=SESSION, reason="you are no member any more")
+
+    async with gateway(first) as server, server.client() as client:
+        session = await client.open()
+        assert [message.seq async for message in session] == [1]
+        assert isinstance(session.ended, SessionEnded)
+        assert session.ended.code == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"), [("close", "closed"), ("close", "expired"), ("detach", "not_attached")]
+)
+async def test_ending_what_is_over_already_succeeds(request_: str, code: str) -> None:
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        await peer.refuse(await peer.expect(request_), code)
+
+    async with gateway(first) as server, server.client() as client:
+        session = await client.open()
+        await (session.close() if request_ == "close" else session.detach())
+        assert client.sessions == {}
+
+
+@pytest.mark.parametrize("request_", ["close", "detach"])
+async def test_a_session_that_cannot_be_ended_goes_on(request_: str) -> None:
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        await peer.refuse(await peer.expect(request_), "forbidden")
+        await peer.messages(1, 1)
+
+    async with gateway(first) as server, server.client() as client:
+        session = await client.open()
+        with pytest.raises(Refused, match="forbidden"):
+            await (session.close() if request_ == "close" else session.detach())
+        assert (await anext(session)).seq == 1
+
+
+async def test_a_full_inbox_that_nobody_reads_stops_the_socket_for_a_moment_only() -> None:
+    clock = ManualClock()
+
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        await peer.messages(1, 5)
+        await peer.send("signal", user="alice", name="after it")
+
+    async with gateway(first) as server, server.client(queue_messages=2, clock=clock) as client:
+        events = client.events()
+        session = await client.open()
+        await until(lambda: clock.sleeps(1.0))
+        clock.advance(1.0)
+        assert await anext(events) == Signal(None, "after it", None, None, None)
+        assert session.waiting == 2

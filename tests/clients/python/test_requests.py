@@ -134,6 +134,26 @@ async def test_cancelled_at_any_moment_an_attach_leaves_no_orphan(delay: int) ->
             assert set(client.sessions) == {SESSION}
 
 
+async def test_cancelled_in_the_very_moment_of_its_answer_an_attach_is_left() -> None:
+    async def first(peer: Peer) -> None:
+        await peer.welcome()
+        request = await peer.expect("attach")
+        await peer.attached(id=request["id"])
+        assert (await peer.expect("detach"))["session"] == SESSION
+        left.set()
+
+    left = asyncio.Event()
+    async with gateway(first) as server, server.client() as client:
+        attaching = asyncio.ensure_future(client.attach(SESSION))
+        while SESSION not in client.sessions:
+            await turns(1)
+        attaching.cancel()
+        await asyncio.wait([attaching])
+        assert attaching.cancelled()
+        assert client.sessions == {}
+        await left.wait()
+
+
 async def test_two_who_attach_the_same_session_get_the_same_one() -> None:
     async def first(peer: Peer) -> None:
         await peer.welcome()
