@@ -82,8 +82,9 @@ class Actor:
     async def enter(self) -> None:
         """Connect."""
         options = Options(name="soak", window=WINDOW, proxy=None, open_timeout_s=60.0)
-        self._client = await connect(self._url, token=self._token, options=options).__aenter__()
-        self._client.on_event(self._hear)
+        client = self._client = connect(self._url, token=self._token, options=options)
+        await client.__aenter__()
+        client.on_event(self._hear)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, StateChanged) and event.state == "waiting":

@@ -156,16 +156,18 @@ async def _come_back(kill: Kill, gateway: GatewayProcess, actors: list[Actor]) -
             group.create_task(actors[kill.renewed].renew(), name="renewing")
         await gateway.start()
         ready_at = CLOCK.monotonic()
-    try:
-        await until(lambda: are_connected(actors), within=PATIENCE_S)
-    except AssertionError:
-        # Kills come faster than the ten good seconds after which a back-off starts anew: left alone, the
-        # clients would be away most of the time. So the network comes back for them, as it does for a laptop
-        # that is opened.
-        for actor in actors:
-            actor.retry_now()
-        await until(lambda: are_connected(actors), within=CONNECTED_WITHIN_S, what="all clients connected")
-    return CLOCK.monotonic() - ready_at
+        try:
+            await until(lambda: are_connected(actors), within=PATIENCE_S)
+        except AssertionError:
+            # Kills come faster than the ten good seconds after which a back-off starts anew: left alone, the
+            # clients would be away most of the time. So the network comes back for them, as it does for a
+            # laptop that is opened.
+            for actor in actors:
+                actor.retry_now()
+            await until(
+                lambda: are_connected(actors), within=CONNECTED_WITHIN_S, what="all clients connected"
+            )
+        return CLOCK.monotonic() - ready_at
 
 
 def are_connected(actors: list[Actor]) -> bool:
