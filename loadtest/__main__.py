@@ -17,6 +17,11 @@ _SERVERS: dict[str, servers.Start] = {
     "gateway": servers.whole,
     "starlette": servers.plain,
 }
+_LIBRARIES: dict[str, servers.Start] = {
+    "picows alone": servers.picows,
+    "Node ws": servers.node,
+    "websockets": servers.websockets,
+}
 _FLOOR = "floor (C, epoll)"
 
 # The floor allocates 64 KiB for each connection and reads HTTP with strstr: neither says anything.
@@ -33,7 +38,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--size", default=128, show_default=True, help="Bytes of one message."),
         click.option("--rounds", default=200, show_default=True),
         click.option("--repeats", default=3, show_default=True, help="How often each server has its turn."),
-        click.option("--server", "chosen", multiple=True, type=click.Choice([*_SERVERS]), help="Only these."),
+        click.option(
+            "--server",
+            "chosen",
+            multiple=True,
+            type=click.Choice([*_SERVERS, *_LIBRARIES]),
+            help="Only these.",
+        ),
     ):
         command = option(command)
     return command
@@ -70,6 +81,15 @@ def fanout(connections: int, size: int, rounds: int, repeats: int, chosen: tuple
     _measure((scenarios.fanout,), Load(connections, size, rounds), repeats, chosen)
 
 
+@main.command()
+@_options
+def libraries(connections: int, size: int, rounds: int, repeats: int, chosen: tuple[str, ...]) -> None:
+    """What the choice of a WebSocket library rests on: all of them, in everything."""
+    everything = (scenarios.connect, scenarios.echo, scenarios.fanout)
+    names = chosen or (_FLOOR, "edge", *_LIBRARIES, "starlette")
+    _measure(everything, Load(connections, size, rounds), repeats, names)
+
+
 main.add_command(durable)
 
 
@@ -90,7 +110,7 @@ def _measure(what: tuple[Scenario, ...], load: Load, repeats: int, chosen: tuple
 
 
 async def _run(scenario: Scenario, name: str, load: Load) -> Figures:
-    return await scenario(_SERVERS[name], load)
+    return await scenario((_SERVERS | _LIBRARIES)[name], load)
 
 
 def table(best: Mapping[str, Figures]) -> list[str]:

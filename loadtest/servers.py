@@ -14,7 +14,7 @@ from typing import Final, Literal
 import msgspec
 import psutil
 
-from loadtest.native import built
+from loadtest.native import HERE, built
 from tests.process import GatewayProcess, free_port
 
 Mode = Literal["echo", "fanout"]
@@ -78,6 +78,33 @@ async def plain(mode: Mode) -> AsyncIterator[Running]:
     port = free_port()
     async with _process(port, sys.executable, "-m", "loadtest.plain", str(port), mode) as running:
         yield running
+
+
+@contextlib.asynccontextmanager
+async def picows(mode: Mode) -> AsyncIterator[Running]:
+    """The library below the edge, by itself."""
+    async with _library("picows", mode) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def websockets(mode: Mode) -> AsyncIterator[Running]:
+    """The `websockets` package's own server, with its `broadcast`."""
+    async with _library("websockets", mode) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def node(mode: Mode) -> AsyncIterator[Running]:
+    """Node and `ws`. Needs `npm ci` in clients/javascript."""
+    port = free_port()
+    async with _process(port, "node", str(HERE / "native" / "ws.mjs"), str(port), mode) as running:
+        yield running
+
+
+def _library(name: str, mode: Mode) -> AbstractAsyncContextManager[Running]:
+    port = free_port()
+    return _process(port, sys.executable, "-m", "loadtest.libraries", name, str(port), mode)
 
 
 @contextlib.asynccontextmanager
