@@ -106,7 +106,7 @@ async def test_states_are_told_in_words_too(open_window: OpenWindow) -> None:
     await anna.arrive("anna")
     await anna.start_session("Trip")
     await anna.say("hello")
-    item = anna.page.get_by_role("listitem").filter(has_text="hello")
+    item = anna.messages.filter(has_text="hello")
     await expect(item).to_contain_text("You:")
     await expect(item).to_contain_text("Sent")
     await expect(anna.page.locator("#connection-words")).to_have_attribute("role", "status")
