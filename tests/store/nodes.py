@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from store.cache import Cache
 from store.cache_memory import MemoryCache
 from store.errors import Unavailable
 from store.log import Log
@@ -59,12 +58,20 @@ class WatchedLog:
 
 
 class AbsentCache:
-    """A cache that can be away, and remembers how often it was tried."""
+    """A cache that can be away or lose what it has, and remembers how often it was tried."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: MemoryCache) -> None:
         self._cache = cache
         self.is_away = False
         self.tried = 0
+
+    def holds(self, key: str) -> bool:
+        return key in self._cache._values
+
+    def lose(self, key: str) -> None:
+        """Forget a key and everything about it, as any cache may."""
+        self._cache._remove(key)
+        self._cache._floors.pop(key, None)
 
     def __getattr__(self, name: str) -> Any:
         method: Callable[..., Awaitable[Any]] = getattr(self._cache, name)

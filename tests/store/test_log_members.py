@@ -85,6 +85,8 @@ async def test_watermarks_only_rise_and_never_above_the_head(log: Log) -> None:
     assert await mark(None, 2) == [Cursor(user="alice", delivered=3, read=2)]
     assert await mark(1, 1) == [Cursor(user="alice", delivered=3, read=2)]
     assert await mark(2, 4) == [Cursor(user="alice", delivered=3, read=4)]
+    assert await mark(4, None) == [Cursor(user="alice", delivered=4, read=4)]
+    assert await mark(4, 1) == [Cursor(user="alice", delivered=4, read=4)]
     assert await mark(99, 99) == [Cursor(user="alice", delivered=5, read=5)]
     assert await mark(None, None) == [Cursor(user="alice", delivered=5, read=5)]
 

@@ -132,7 +132,7 @@ async def test_a_question_that_nobody_waits_for_any_more_still_fills_the_cache(
     call.cancel()
     await turns(3)
     bench.log.asking.set()
-    await until(lambda: f"session1:t:{session.id}" in bench.cache._cache._values)  # type: ignore[attr-defined]
+    await until(lambda: bench.cache.holds(f"session1:t:{session.id}"))
     assert await bench.asked_by(records.get("t", session.id)) == 0
 
 
@@ -178,6 +178,8 @@ async def test_every_change_of_a_session_is_seen_at_once_and_on_every_node(bench
         lambda: one.expire_due(now=NOW + 100_000, limit=5),
     ]
     for write in writes:
+        # A list is not cached for a while after it has changed.
+        bench.later(lists.SKEW_MS + 1)
         await warm(two, session, "alice", "bob")
         await write()
         for node in (one, two):
@@ -196,6 +198,8 @@ async def test_what_a_write_returned_is_a_hit(bench: Bench, records: Records) ->
     changed = await records.update("t", session.id, Change(title="new"), now=NOW, expected_version=1)
     assert await bench.asked_by(records.get("t", session.id)) == 0
     assert await records.get("t", session.id) == changed
+    await records.take_over("t", session.id)
+    assert await bench.asked_by(records.get("t", session.id)) == 0
 
 
 async def test_a_reading_that_began_before_a_write_does_not_outlive_it(
@@ -279,6 +283,29 @@ async def test_a_node_killed_between_commit_and_cache_leaves_nothing_old_behind(
             assert await listed(other, user) == [
                 row.session.id for row in await bench.truth.list_for("t", user, before=None, limit=100)
             ]
+
+
+async def test_a_removed_member_is_gone_though_somebody_else_changed_the_session_meanwhile(
+    bench: Bench,
+) -> None:
+    one, two = bench.node(), bench.node()
+    session = await opened(bench.truth)
+    await bench.truth.put_member("t", session.id, "bob", "writer", now=NOW)
+    gate = asyncio.Event()
+
+    async def held(*given: Any, **more: Any) -> Session:
+        await gate.wait()
+        return await bench.truth.remove_member(*given, **more)
+
+    bench.log.remove_member = held  # type: ignore[attr-defined]
+    removing = asyncio.ensure_future(one.remove_member("t", session.id, "bob", now=NOW))
+    await turns(5)
+    # The intention is told; what is written and read now is newer than it, and older than what comes.
+    await two.update("t", session.id, Change(title="new"), now=NOW, expected_version=None)
+    assert await two.access("t", session.id, "bob") is not None
+    gate.set()
+    await removing
+    assert await two.access("t", session.id, "bob") is None
 
 
 async def test_a_write_that_fails_costs_some_hits_and_nothing_else(bench: Bench, records: Records) -> None:
