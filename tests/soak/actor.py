@@ -173,6 +173,9 @@ class Actor:
                 id=message.client_id,
                 digest=digest(message.role, message.content, message.metadata),
             )
+        if not isinstance(session.ended, ClientClosed):
+            # Nobody ends a session here: the gateway does not know it, or its cursor, any more.
+            raise AssertionError(f"{self.name} lost {session}: {session.ended}")
 
     # -- its end
 

@@ -1,6 +1,7 @@
 """Runs a plan: a real gateway, its actors, the kills; at the end, history against database."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from tests.waiting import until
 # its next.
 CONNECTED_WITHIN_S: Final = 45.0
 PATIENCE_S: Final = 1.0
+ACKED_WITHIN_S: Final = 20.0
 DRAINED_WITHIN_S: Final = 60.0
 TOKEN_TTL_S: Final = 7 * 86_400
 
@@ -52,15 +54,24 @@ class Outcome:
         )
 
 
-async def run_soak(plan: Plan, directory: Path, report: Callable[[str], None]) -> Outcome:
+async def run_soak(
+    plan: Plan, directory: Path, report: Callable[[str], None], *, module: str = "gateway"
+) -> Outcome:
     """Run the plan in `directory`, where history and database stay. What was not kept is in the outcome."""
     outcome = Outcome()
     history = History(directory / "history.jsonl")
-    gateway = GatewayProcess(directory / "data")
+    gateway = GatewayProcess(directory / "data", command=(sys.executable, "-m", module, "serve"))
     try:
         async with asyncio.timeout(120 + 60 * len(plan.kills)), gateway:
             actors = await _perform(plan, gateway, history, outcome, report)
             await gateway.terminate()
+    except Exception as failure:
+        # A client that cannot go on is often the first to see a broken promise. What was not finished is no
+        # news.
+        known = check(history.records, read_sqlite(gateway.database))
+        broken = [violation for violation in known if violation.kind not in ("incomplete", "unanswered")]
+        failure.add_note("\n".join(map(str, [f"{len(broken)} violations until then", *broken[:20]])))
+        raise
     finally:
         history.close()
     outcome.sent = sum(actor.sent for actor in actors)
@@ -144,9 +155,13 @@ async def _first_ack(actors: list[Actor]) -> None:
         actor.heard.clear()
     # Not polled: ten milliseconds later the group would be committed.
     hearing = [asyncio.ensure_future(actor.heard.wait()) for actor in actors]
-    await asyncio.wait(hearing, return_when=asyncio.FIRST_COMPLETED)
-    for task in hearing:
-        task.cancel()
+    try:
+        heard, _ = await asyncio.wait(hearing, timeout=ACKED_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in hearing:
+            task.cancel()
+    if not heard:
+        raise AssertionError(f"no ack within {ACKED_WITHIN_S} s")
 
 
 async def _come_back(kill: Kill, gateway: GatewayProcess, actors: list[Actor]) -> float:
