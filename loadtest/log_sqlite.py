@@ -5,7 +5,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,15 @@ import uuid_utils
 from store.log import Log
 from store.log_sqlite.log import SqliteLog
 from store.types import Draft, NewSession
+
+
+class Load(NamedTuple):
+    """What is measured with."""
+
+    messages: int
+    sessions: int
+    size: int
+    is_random: bool
 
 
 class Measured(NamedTuple):
@@ -27,65 +37,63 @@ class Measured(NamedTuple):
 
 
 @click.command()
-@click.option(
-    "--messages", default=20_000, show_default=True, help="Per group size; a tenth of it one by one."
-)
+@click.option("--messages", default=20_000, show_default=True, help="By group; a tenth of it one by one.")
 @click.option("--sessions", default=60, show_default=True)
 @click.option("--size", default=128, show_default=True, help="Bytes of content.")
-@click.option("--groups", default="1,8,64,256,512", show_default=True, help="Drafts in one append.")
-@click.option(
-    "--folder", type=click.Path(path_type=Path), help="Where to make the database; its disk decides."
-)
-@click.option("--repeats", default=3, show_default=True, help="The best of these counts.")
-def main(messages: int, sessions: int, size: int, groups: str, folder: Path | None, repeats: int) -> None:
-    """Measure appends by group size, and pages of history."""
+@click.option("--groups", default="8,64,256,512", show_default=True, help="Drafts in one append.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds on a new database; medians are shown.")
+@click.option("--random-ids", "is_random", is_flag=True, help="Client ids without order, instead of UUIDv7.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the databases are made.")
+def main(groups: str, repeats: int, folder: Path | None, **load: int) -> None:
+    """Measure appends one by one and by the group, and pages of history."""
+    sizes = [1, *(int(group) for group in groups.split(","))]
+    rounds = [round_of(folder, sizes, Load(**load)) for _ in range(repeats)]  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory(dir=folder) as made:
+        click.echo(f"fsync of 4 KiB: {fsync_us(Path(made)):.0f} µs\n")
+    click.echo("drafts/append   messages/s   p50 ms   p99 ms   CPU µs/message   to one by one")
+    for place, group in enumerate(sizes):
+        found = median([each[place] for each in rounds])
+        ratio = statistics.median(each[place].per_s / each[0].per_s for each in rounds)
         click.echo(
-            f"fsync of 4 KiB: {fsync_us(Path(made)):.0f} µs   content: {size} B   sessions: {sessions}\n"
+            f"{group:13}   {found.per_s:10,.0f}   {found.p50_ms:6.2f}   {found.p99_ms:6.2f}   "
+            f"{found.cpu_us:14.1f}   {ratio:11.1f} ×"
         )
-        asyncio.run(
-            measure(
-                Path(made), messages, sessions, size, [int(group) for group in groups.split(",")], repeats
-            )
-        )
+    found = median([each[-1] for each in rounds])
+    click.echo(
+        f"\npages of 50: {found.per_s:,.0f}/s, p50 {found.p50_ms:.2f} ms, CPU {found.cpu_us:.0f} µs each"
+    )
 
 
-async def measure(
-    folder: Path, messages: int, sessions: int, size: int, groups: list[int], repeats: int
-) -> None:
+def round_of(folder: Path | None, groups: list[int], load: Load) -> list[Measured]:
+    """Measure every size of group, and last the pages, on a database of their own."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        return asyncio.run(measure(Path(made), groups, load))
+
+
+async def measure(folder: Path, groups: list[int], load: Load) -> list[Measured]:
     log = SqliteLog(folder)
     await log.start()
     try:
-        ids = [await opened(log) for _ in range(sessions)]
-        drafts = endless(ids, size)
-        click.echo("drafts/append   messages/s   p50 ms   p99 ms   CPU µs/message   to one by one")
-        first: Measured | None = None
+        ids = [await opened(log) for _ in range(load.sessions)]
+        drafts = endless(ids, load)
+        found = []
         for group in groups:
-            count = max(1, messages // group // (10 if group == 1 else 1))
-            rounds = [await appends(log, drafts, group, count) for _ in range(repeats)]
-            best = max(rounds, key=lambda measured: measured.per_s)
-            first = first or best
-            click.echo(
-                f"{group:13}   {best.per_s:10,.0f}   {best.p50_ms:6.2f}   {best.p99_ms:6.2f}   "
-                f"{best.cpu_us:14.1f}   {best.per_s / first.per_s:12.1f} ×"
-            )
-        best = max([await pages(log, ids) for _ in range(repeats)], key=lambda measured: measured.per_s)
-        click.echo(
-            f"\npages of 50: {best.per_s:,.0f}/s, p50 {best.p50_ms:.2f} ms, CPU {best.cpu_us:.0f} µs each"
-        )
+            count = max(1, load.messages // group // (10 if group == 1 else 1))
+            made = [[next(drafts) for _ in range(group)] for _ in range(count)]
+            found.append(await timed([partial(log.append, given) for given in made], group))
+        reads = [partial(log.read, id, after=0, limit=50) for id in ids * 20]
+        return [*found, await timed(reads, 1)]
     finally:
         await log.close()
 
 
 async def opened(log: Log) -> str:
-    new = NewSession(
-        id=str(uuid_utils.uuid7()), tenant="t", owner="alice", created_at=time.time_ns() // 1_000_000
-    )
+    new = NewSession(id=str(uuid_utils.uuid7()), tenant="t", owner="alice", created_at=now_ms())
     return (await log.create(new, limit=1_000_000)).id
 
 
-def endless(sessions: list[str], size: int) -> Iterator[Draft]:
-    """Messages for all sessions in turn. Client ids are random ones, as a browser makes them."""
+def endless(sessions: list[str], load: Load) -> Iterator[Draft]:
+    """Messages for all sessions in turn."""
     while True:
         for session in sessions:
             yield Draft(
@@ -93,27 +101,23 @@ def endless(sessions: list[str], size: int) -> Iterator[Draft]:
                 tenant="t",
                 sender="alice",
                 id=str(uuid_utils.uuid7()),
-                client_id=str(uuid_utils.uuid4()),
+                client_id=str(uuid_utils.uuid4() if load.is_random else uuid_utils.uuid7()),
                 role="user",
-                content="x" * size,
+                content="x" * load.size,
                 metadata=b"{}",
-                created_at=time.time_ns() // 1_000_000,
+                created_at=now_ms(),
             )
 
 
-async def appends(log: Log, drafts: Iterator[Draft], group: int, count: int) -> Measured:
-    made = [[next(drafts) for _ in range(group)] for _ in range(count)]
-    return await timed([lambda given=given: log.append(given) for given in made], group)  # type: ignore[misc]
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
-async def pages(log: Log, sessions: list[str]) -> Measured:
-    return await timed(
-        [lambda id=id: log.read(id, after=0, limit=50) for id in sessions * 20],  # type: ignore[misc]
-        1,
-    )
+def median(found: list[Measured]) -> Measured:
+    return Measured(*(statistics.median(values) for values in zip(*found, strict=True)))
 
 
-async def timed(calls: list[Callable[[], Awaitable[object]]], each: int) -> Measured:
+async def timed(calls: Sequence[Callable[[], Awaitable[object]]], each: int) -> Measured:
     """Make the calls one after the other; `each`: for how many things one of them stands."""
     took: list[float] = []
     cpu, begun = time.process_time(), time.perf_counter()
