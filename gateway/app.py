@@ -77,7 +77,7 @@ class Gateway:
         return Readings(
             connections=counters.connections,
             frames_in=self.node.frames_in,
-            frames_out=counters.frames_out,
+            frames_out=self.edge.flusher.frames,
             lag_entries=counters.lags,
             ephemeral_dropped=counters.dropped_ephemerals,
             sessions=dict(Counter(room.state for room in rooms)),

@@ -12,7 +12,6 @@ class Counters:
         "connections",
         "dropped_ephemerals",
         "floods",
-        "frames_out",
         "lags",
         "opened",
         "rejected",
@@ -30,7 +29,6 @@ class Counters:
         self.slow_requests = 0  # HTTP connections cut because no request came
         self.lags = 0  # times a reader fell into lag mode
         self.dropped_ephemerals = 0
-        self.frames_out = 0  # given to the transport
         self.floods = 0  # too many control frames
         self.stalls = 0  # no progress in reading
         self.silents = 0

@@ -187,7 +187,8 @@ class Socket(Listener):
 
     def on_ws_frame(self, transport: Source, frame: Frame) -> None:
         """Take one frame. The usual one, a whole text message, goes the short way."""
-        now = self._heard_at = self._now()
+        clock = self._now
+        now = self._heard_at = clock()
         try:
             if self._plain and frame.fin and frame.msg_type is TEXT:
                 if frame.rsv1 or frame.rsv2 or frame.rsv3:

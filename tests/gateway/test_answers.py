@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -103,6 +104,16 @@ async def test_too_many_frames_are_answered_and_flooding_is_closed_with_4029(gat
         for n in range(400):
             await alice.say("heartbeat", ts=n)
         assert await alice.close_code() == 4029
+
+
+async def test_frames_are_counted_both_ways(gateway: GatewayProcess) -> None:
+    async with talk(gateway) as alice:
+        for n in range(5):
+            await alice.ask("heartbeat", ts=n)
+        async with httpx.AsyncClient(trust_env=False) as http:
+            metrics = (await http.get(f"{gateway.ops_url}/metrics")).text
+        assert 'gateway_frames_total{direction="in"} 6.0' in metrics
+        assert 'gateway_frames_total{direction="out"} 6.0' in metrics
 
 
 async def test_the_credential_may_come_with_the_upgrade(gateway: GatewayProcess) -> None:
