@@ -13,8 +13,12 @@ from store.types import Appended, Draft, Message, Refused
 # of one for each. Safe to act upon until COMMIT: the transaction holds the write lock already.
 _LOOK_UP: Final = """
     WITH draft AS (
-        SELECT key AS place, value ->> 0 AS session_id, value ->> 1 AS tenant_id,
-            value ->> 2 AS sender, value ->> 3 AS client_id, value ->> 4 AS id
+        SELECT key AS place,
+            json_extract(value, '$[0]') AS session_id,
+            json_extract(value, '$[1]') AS tenant_id,
+            json_extract(value, '$[2]') AS sender,
+            json_extract(value, '$[3]') AS client_id,
+            json_extract(value, '$[4]') AS id
         FROM json_each(?)
     )
     SELECT json_group_array(json_array(

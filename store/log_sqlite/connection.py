@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from store.errors import Unavailable
+from store.errors import SchemaRefused, Unavailable
 
+# For STRICT tables. Ubuntu 22.04 has this one.
+OLDEST_SQLITE: Final = (3, 37)
 # Nobody else writes (see FolderLock), but a backup or a person with the sqlite3 shell may hold the file for
 # a moment.
 BUSY_S: Final = 2.0
@@ -36,7 +38,11 @@ def translated() -> Iterator[None]:
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """Open the file for writing; make it when it is absent."""
+    """Open the file for writing; make it when it is absent. SchemaRefused: this SQLite is too old for it."""
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise SchemaRefused(
+            f"SQLite {sqlite3.sqlite_version} is too old, 3.37 is needed: use a Python that has it"
+        )
     # Messages are nobody else's business. SQLite gives its -wal and -shm files the rights of the database.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     settings: dict[str, str | int] = {

@@ -44,12 +44,18 @@ def remove_member(db: sqlite3.Connection, tenant: str, session: str, user: str, 
 # A mark may be ahead of its session's head, by a client's mistake, but is never stored so. Zeros make no row.
 _MARK: Final = """
     INSERT INTO cursors (session_id, user_id, delivered, read)
-    SELECT sessions.id, members.user_id,
-        min(mark.value ->> 2, sessions.head), min(mark.value ->> 3, sessions.head)
-    FROM json_each(?) AS mark
-    JOIN sessions ON sessions.id = mark.value ->> 0
-    JOIN members ON members.session_id = sessions.id AND members.user_id = mark.value ->> 1
-    WHERE min(max(mark.value ->> 2, mark.value ->> 3), sessions.head) > 0
+    SELECT sessions.id, members.user_id, min(mark.delivered, sessions.head), min(mark.read, sessions.head)
+    FROM (
+        SELECT
+            json_extract(value, '$[0]') AS session_id,
+            json_extract(value, '$[1]') AS user_id,
+            json_extract(value, '$[2]') AS delivered,
+            json_extract(value, '$[3]') AS read
+        FROM json_each(?)
+    ) AS mark
+    JOIN sessions ON sessions.id = mark.session_id
+    JOIN members ON members.session_id = sessions.id AND members.user_id = mark.user_id
+    WHERE min(max(mark.delivered, mark.read), sessions.head) > 0
     ON CONFLICT (session_id, user_id) DO UPDATE
     SET delivered = max(delivered, excluded.delivered), read = max(read, excluded.read)
     WHERE excluded.delivered > delivered OR excluded.read > read

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from store.errors import SchemaRefused, Unavailable
-from store.log_sqlite import connection
+from store.log_sqlite import append, connection, events, members, messages, sessions
 from store.log_sqlite.log import SqliteLog
+from store.open import migrate_log
 from store.types import Appended, Change, Session
 from tests.store.making import NOW, appended, draft, new_session, opened
 from tests.waiting import turns, until
@@ -84,6 +85,26 @@ async def test_what_is_written_is_there_after_closing_and_opening(tmp_path: Path
 
 async def test_a_busy_loop_starves_no_thread(log: SqliteLog) -> None:
     assert sys.getswitchinterval() <= 0.001
+
+
+def statements() -> list[tuple[str, str]]:
+    """Every statement that stands in a constant of the backend, with its name."""
+    rooms = (append, events, members, messages, sessions)
+    constants = [(name, value) for room in rooms for name, value in vars(room).items()]
+    return [
+        (name, value)
+        for name, value in constants
+        if isinstance(value, str) and value.split()[:1] in (["SELECT"], ["WITH"], ["UPDATE"], ["INSERT"])
+    ]
+
+
+@pytest.mark.parametrize(("name", "sql"), statements())
+def test_no_statement_reads_a_whole_table(tmp_path: Path, name: str, sql: str) -> None:
+    migrate_log(tmp_path)
+    with beside(tmp_path) as db:
+        plan = db.execute(f"EXPLAIN QUERY PLAN {sql}", ["[]"] * sql.count("?")).fetchall()
+    scans = [step for _, _, _, step in plan if step.startswith("SCAN")]
+    assert [scan for scan in scans if "VIRTUAL TABLE" not in scan and "(subquery" not in scan] == []
 
 
 # -- one process per folder

@@ -122,6 +122,12 @@ def test_a_database_that_is_refused_is_not_touched(db: sqlite3.Connection) -> No
     assert tables(db) == {"one", "two", "schema_migrations"}
 
 
+def test_a_sqlite_that_is_too_old_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
+    with pytest.raises(SchemaRefused, match=r"is too old, 3\.37 is needed"):
+        stores.migrate_log(tmp_path)
+
+
 # -- as the commands use it
 
 
