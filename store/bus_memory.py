@@ -24,7 +24,8 @@ class MemoryBus:
     """
 
     def __init__(self) -> None:
-        self._receiver: Receiver | None = None
+        self._receiver: Receiver = _nobody
+        self._is_open = False
         self._channels: set[str] = set()
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._waiting_bytes = 0
@@ -34,9 +35,10 @@ class MemoryBus:
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
+        self._is_open = True
 
     async def close(self) -> None:
-        self._receiver = None
+        self._is_open = False
         self._channels.clear()
         self._waiting.clear()
         self._waiting_bytes = 0
@@ -54,7 +56,7 @@ class MemoryBus:
         if channel not in self._channels:
             return  # nobody listens: as with every bus, it is gone
         if (
-            self._receiver is None
+            not self._is_open
             or len(self._waiting) >= WAITING_PAYLOADS
             or self._waiting_bytes + len(payload) > WAITING_BYTES
         ):
@@ -79,8 +81,6 @@ class MemoryBus:
         # Only what is here now. What the receiver itself offers waits for the next turn: others get theirs
         # in between.
         for _ in range(len(self._waiting)):
-            if not self._waiting or self._receiver is None:
-                return  # closed by the receiver
             channel, payload = self._waiting.popleft()
             self._waiting_bytes -= len(payload)
             try:
@@ -90,3 +90,7 @@ class MemoryBus:
                 # Each power of two: the first is told at once, and a million of them do not fill the disk.
                 if self._failures & (self._failures - 1) == 0:
                     _logger.exception("receiver_failed", channel=channel, failures=self._failures)
+
+
+def _nobody(channel: str, payload: bytes) -> None:
+    """Who listens before the start."""

@@ -1,0 +1,78 @@
+"""The four stores are started in order, closed in the opposite one, and all of them whatever fails."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.errors import Unavailable
+from store.open import Stores, open_stores
+from tests.store.making import opened
+from tests.waiting import turns
+
+
+class Noted:
+    """A store that notes what is done with it."""
+
+    def __init__(self, name: str, notes: list[str], failing: str = "") -> None:
+        self._name = name
+        self._notes = notes
+        self._failing = failing
+
+    def _note(self, what: str) -> None:
+        self._notes.append(f"{what} {self._name}")
+        if what == self._failing:
+            raise Unavailable(f"{self._name} is away")
+
+    async def start(self, *given: Any) -> None:
+        self._note("start")
+
+    async def close(self) -> None:
+        self._note("close")
+
+
+def noted(notes: list[str], **failing: str) -> Stores:
+    made: dict[str, Any] = {
+        name: Noted(name, notes, failing.get(name, "")) for name in ("log", "live", "bus", "cache")
+    }
+    return Stores(**made)
+
+
+async def test_stores_start_with_the_log_and_close_with_it_last() -> None:
+    notes: list[str] = []
+    stores = noted(notes)
+    await stores.start(lambda channel, payload: None)
+    await stores.close()
+    assert notes == [
+        *("start log", "start live", "start cache", "start bus"),
+        *("close bus", "close cache", "close live", "close log"),
+    ]
+
+
+async def test_when_one_does_not_start_all_are_closed() -> None:
+    notes: list[str] = []
+    with pytest.raises(Unavailable, match="cache is away"):
+        await noted(notes, cache="start").start(lambda channel, payload: None)
+    assert notes[-4:] == ["close bus", "close cache", "close live", "close log"]
+
+
+async def test_the_log_is_closed_even_when_another_one_cannot_be() -> None:
+    notes: list[str] = []
+    with pytest.raises(Unavailable):
+        await noted(notes, cache="close").close()
+    assert notes[-1] == "close log"
+
+
+async def test_the_embedded_stores_touch_nothing_before_they_start(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    stores = open_stores(folder)
+    assert not folder.exists()
+    received: list[bytes] = []
+    await stores.start(lambda channel, payload: received.append(payload))
+    await opened(stores.log)
+    await stores.bus.subscribe("a")
+    stores.bus.offer("a", b"1")
+    await turns(2)
+    await stores.close()
+    await stores.close()
+    assert received == [b"1"]
