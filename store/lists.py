@@ -67,7 +67,7 @@ def number_of(session: Session) -> int:
 
 def session_key(tenant: str, session: str) -> str:
     """Where a session lies."""
-    return f"session1:{tenant}:{session}"
+    return f"session1:{tenant}/{session}"
 
 
 class Lists:
@@ -79,7 +79,8 @@ class Lists:
         self._log = log
         self._shelf = shelf
         self._flights = flights
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self._wall_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self._latest_ms = 0
 
     async def list_for(
         self, tenant: str, user: str, *, before: tuple[int, str] | None, limit: int
@@ -95,6 +96,11 @@ class Lists:
             return await self._log.list_for(tenant, user, before=before, limit=limit)
         behind = [row for row in listings if before is None or (row.last_at, row.session.id) < before]
         return behind[: max(0, limit)]
+
+    def _now_ms(self) -> int:
+        """Wall time that never goes back: a clock that is set must not make a change older than a list."""
+        self._latest_ms = max(self._latest_ms, self._wall_ms())
+        return self._latest_ms
 
     # -- what changes a list
 
@@ -175,8 +181,11 @@ def _in_order(listings: list[Listing]) -> list[Listing]:
     return sorted(living, key=lambda row: (row.last_at, row.session.id), reverse=True)
 
 
+# Names may hold a colon, but no slash: two pairs of them never meet in one key.
+
+
 def _list_key(tenant: str, user: str) -> str:
-    return f"list1:{tenant}:{user}"
+    return f"list1:{tenant}/{user}"
 
 
 def _tail_key(session: str) -> str:
@@ -184,4 +193,4 @@ def _tail_key(session: str) -> str:
 
 
 def _read_key(session: str, user: str) -> str:
-    return f"read1:{session}:{user}"
+    return f"read1:{session}/{user}"

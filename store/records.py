@@ -235,4 +235,4 @@ def _role_entry(access: Access, user: str) -> Entry:
 
 
 def _role_key(tenant: str, session: str, user: str) -> str:
-    return f"role1:{tenant}:{session}:{user}"
+    return f"role1:{tenant}/{session}/{user}"

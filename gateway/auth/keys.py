@@ -83,7 +83,10 @@ def from_pem(text: str) -> Key:
 
 def from_jwk(jwk: Mapping[str, object]) -> Key | None:
     """Take one entry of a key set; None: not a key for our tokens, no error in a set that others share."""
-    algorithm = _JWK_ALGORITHMS.get((jwk.get("kty"), jwk.get("crv")))
+    kind, curve = jwk.get("kty"), jwk.get("crv")
+    if not isinstance(kind, str) or not isinstance(curve, str | None):
+        return None
+    algorithm = _JWK_ALGORITHMS.get((kind, curve))
     operations = jwk.get("key_ops")
     if (
         algorithm is None

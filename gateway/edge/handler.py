@@ -94,6 +94,7 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     handshake_s: float = 5.0  # from accept to a complete request head
     request_s: float = 30.0  # from there to the end of a request's body
     request_head_bytes: int = 16 * 1024
+    request_bytes: int = 1024 * 1024  # head, body and whatever else a request is padded with
     ping_s: float = 25.0
     silent_s: float = 60.0
     stall_s: float = 30.0

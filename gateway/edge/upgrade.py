@@ -22,6 +22,7 @@ from gateway.edge.socket import Socket
 _BAD_REQUEST: Final = Rejection(400, "This is not HTTP.")
 _TIMEOUT: Final = Rejection(408, "The request took too long.")
 _HEAD_TOO_LARGE: Final = Rejection(431, "The request's head is too large.")
+_TOO_LARGE: Final = Rejection(413, "The request is too large.")
 _NOT_YET: Final = Rejection(400, "The request before this one has no answer yet.")
 _BUG: Final = Rejection(500, "Something went wrong here.")
 
@@ -52,7 +53,7 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._head_bytes = 0
+        self._bytes = 0  # of the present request
         self._is_head = True  # no complete request head yet
         self._patience = _Patience(self)
         self._wait_for(self.edge.limits.handshake_s)
@@ -73,16 +74,22 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self._upgrade(data[upgrade.args[0] :])
         else:
-            if self._is_head:
-                self._head_bytes += len(data)
-                if self._head_bytes > self.edge.limits.request_head_bytes:
-                    self._refuse(_HEAD_TOO_LARGE)
+            self._bytes += len(data)
+            if self._is_head and self._bytes > self.edge.limits.request_head_bytes:
+                self._refuse(_HEAD_TOO_LARGE)
+            elif self._bytes > self.edge.limits.request_bytes:
+                self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._is_head = True
-        self._head_bytes = 0
+        self._bytes = 0
         self._wait_for(self.edge.limits.handshake_s)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # RFC 9110 6.5.1: trailer fields may be discarded. uvicorn would keep all; nothing here reads them.
+        if self._is_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._is_head = False

@@ -54,7 +54,22 @@ def open_writer(path: Path) -> sqlite3.Connection:
         "wal_autocheckpoint": CHECKPOINT_PAGES,
         "journal_size_limit": WAL_LIMIT_BYTES,
     }
-    return _open(path, settings)
+    db = _open(path, settings)
+    # Killed between writing a commit and its fsync, a process leaves one that is there, but not on disk.
+    # Nothing may be said of it before it is.
+    _sync(Path(f"{path}-wal"))
+    return db
+
+
+def _sync(file: Path) -> None:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # closed cleanly, or new
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,9 @@ def test_only_a_secret_mints() -> None:
 def test_nothing_is_minted_that_would_be_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         tokens().mint(**wrong)
+
+
+async def test_brackets_in_brackets_are_no_token_and_no_traceback() -> None:
+    head = b'{"alg":"HS256","x":' + b"[" * 1_000 + b"]" * 1_000 + b"}"
+    token = f"{urlsafe_b64encode(head).rstrip(b'=').decode()}.e30.c2ln"
+    assert await refusal(token) == "the token is not a JWT"

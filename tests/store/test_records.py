@@ -71,9 +71,9 @@ async def test_what_another_version_has_stored_is_not_understood_and_read_anew(
 ) -> None:
     session = await opened(bench.truth)
     for key in (
-        f"session1:t:{session.id}",
-        f"role1:t:{session.id}:alice",
-        "list1:t:alice",
+        f"session1:t/{session.id}",
+        f"role1:t/{session.id}/alice",
+        "list1:t/alice",
         f"page1:{session.id}:0",
     ):
         await bench.cache.put(key, b"\xc1 nonsense", version=0, ttl_ms=10_000)
@@ -132,7 +132,7 @@ async def test_a_question_that_nobody_waits_for_any_more_still_fills_the_cache(
     call.cancel()
     await turns(3)
     bench.log.asking.set()
-    await until(lambda: bench.cache.holds(f"session1:t:{session.id}"))
+    await until(lambda: bench.cache.holds(f"session1:t/{session.id}"))
     assert await bench.asked_by(records.get("t", session.id)) == 0
 
 
