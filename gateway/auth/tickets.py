@@ -1,4 +1,4 @@
-"""Secrets that are good once: tickets in place of a token, and resume tokens of lost connections.
+"""Tickets: secrets that are good once, in place of a token.
 
 Only the SHA-256 of a secret reaches a store. The secrets have 256 bits, so a plain hash cannot be searched.
 """
@@ -46,25 +46,6 @@ class Tickets:
         record = msgspec.msgpack.decode(value, type=_Record)
         # The store forgets by its own clock and in its own time; ours decides.
         return record.identity if self._clock.now_ms() < record.good_until else None
-
-
-class Resumes:
-    """Resume tokens: each welcome puts a new one; taking it is the only way to read what it stands for."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    async def put(self, record: bytes, ttl_ms: int) -> str:
-        """Keep the record for `ttl_ms` and return the token that takes it. `store.errors.Unavailable`."""
-        token = new_secret()
-        await self._live.put_once("resume", digest(token), record, ttl_ms=ttl_ms)
-        return token
-
-    async def take(self, token: str) -> bytes | None:
-        """Use a resume token up. None: it never was one, it is spent, or its time is over."""
-        if len(token) > _LONGEST_SECRET:
-            return None
-        return await self._live.take_once("resume", digest(token))
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.tickets import TICKET_TTL_MS, Resumes, Tickets, digest
+from gateway.auth.tickets import TICKET_TTL_MS, Tickets, digest
 from gateway.auth.tokens import Identity
+from gateway.runtime.resumption import ResumeRecord, Resumption, new_token
 from store.open import open_stores
 from tests.auth.makers import NOW_MS, StandingClock
 from tests.auth.memory import OnceOnly, live
 
 ALICE = Identity("acme", "alice", frozenset({"operator"}), NOW_MS, NOW_MS + 3_600_000)
+RECORD = ResumeRecord("acme", "alice", "c-1", {"s-1": 7})
 
 
 @pytest.fixture
@@ -43,10 +45,10 @@ async def test_the_race_for_a_ticket_has_one_winner_in_the_embedded_store_too(tm
 
 
 async def test_of_a_hundred_who_take_a_resume_token_at_once_one_gets_it(store: OnceOnly) -> None:
-    resumes = Resumes(live(store))
-    token = await resumes.put(b"record", 120_000)
-    got = await asyncio.gather(*(resumes.take(token) for _ in range(100)))
-    assert [record for record in got if record is not None] == [b"record"]
+    resumes, token = Resumption(live(store), 120_000), new_token()
+    await resumes.keep(token, RECORD)
+    got = await asyncio.gather(*(resumes.take(token, "acme", "alice") for _ in range(100)))
+    assert [record for record in got if record is not None] == [RECORD]
     assert store.ttls_ms == [120_000]
 
 
@@ -72,7 +74,8 @@ async def test_a_ticket_does_not_outlive_the_token_it_was_made_from(store: OnceO
 
 async def test_a_store_sees_neither_tickets_nor_resume_tokens(store: OnceOnly) -> None:
     ticket, _ = await Tickets(live(store), StandingClock()).issue(ALICE)
-    token = await Resumes(live(store)).put(b"record", 1000)
+    token = new_token()
+    await Resumption(live(store), 1000).keep(token, RECORD)
     assert set(store.kept) == {("ticket", digest(ticket)), ("resume", digest(token))}
     for (_, key), value in store.kept.items():
         for secret in (ticket, token):
@@ -81,9 +84,9 @@ async def test_a_store_sees_neither_tickets_nor_resume_tokens(store: OnceOnly) -
 
 
 async def test_a_ticket_is_no_resume_token_and_no_digest_is_a_ticket(store: OnceOnly) -> None:
-    tickets, resumes = Tickets(live(store), StandingClock()), Resumes(live(store))
+    tickets, resumes = Tickets(live(store), StandingClock()), Resumption(live(store), 1000)
     ticket, _ = await tickets.issue(ALICE)
-    assert await resumes.take(ticket) is None
+    assert await resumes.take(ticket, "acme", "alice") is None
     # Whoever reads the store's keys cannot use them.
     assert await tickets.redeem(digest(ticket)) is None
     assert await tickets.redeem(ticket) == ALICE
@@ -92,7 +95,7 @@ async def test_a_ticket_is_no_resume_token_and_no_digest_is_a_ticket(store: Once
 @pytest.mark.parametrize("made_up", ["", "x", "\ud800", "\x00", "a" * 43, "a" * 10_000_000])
 async def test_what_was_never_issued_is_nothing(store: OnceOnly, made_up: str) -> None:
     assert await Tickets(live(store), StandingClock()).redeem(made_up) is None
-    assert await Resumes(live(store)).take(made_up) is None
+    assert await Resumption(live(store), 1000).take(made_up, "acme", "alice") is None
 
 
 async def test_secrets_are_unlike_each_other(store: OnceOnly) -> None:
