@@ -1,17 +1,19 @@
 """What is measured: CPU time and memory of a server's process, per connection, message and delivery.
 
-The machine is shared and noisy. All servers take turns, several times; the smallest figure of each is the
-least disturbed one, and only ratios of figures of one run mean anything.
+The machine is shared, and its speed changes by half within seconds. So all servers run at once, idle but for
+one, and take short turns; what is told is the median of the ratios to the floor's turn a moment before.
 """
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import httpx
 import msgspec
 
-from loadtest.servers import Running, Start
+from loadtest.servers import Mode, Running, Start
 from loadtest.swarm import Swarm, swarm
 from tests.process import GatewayProcess
 
@@ -26,7 +28,8 @@ FIGURES: Final = (ECHO, SINGLE, BATCH, OPEN, RSS)
 
 _BATCH: Final = 16
 
-Figures = dict[str, float]
+# By server and figure: one value for each turn, the same turns for all.
+Samples = dict[str, dict[str, list[float]]]
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -34,11 +37,31 @@ class Load(msgspec.Struct, frozen=True):
 
     connections: int = 1000
     size: int = 128
-    rounds: int = 200
+    turns: int = 15
+    rounds: int = 30  # in one turn
 
 
-async def connect(start: Start, load: Load) -> Figures:
-    """Open connections and leave them idle."""
+class _Contender(msgspec.Struct):
+    """A server with its clients."""
+
+    server: Running
+    clients: Swarm
+    figures: dict[str, list[float]]
+    session: str = ""
+
+    async def take(self, figure: str, line: str, count: int) -> None:
+        """Have the clients do something `count` times, and note the microseconds of each."""
+        before = self.server.cpu_s()
+        await self.clients.do(line)
+        self.figures.setdefault(figure, []).append((self.server.cpu_s() - before) / count * 1e6)
+
+
+async def connect(starts: Mapping[str, Start], load: Load) -> Samples:
+    """Open connections and leave them idle. One server after the other; one turn: memory does not vary."""
+    return {name: await _connect(start, load) for name, start in starts.items()}
+
+
+async def _connect(start: Start, load: Load) -> dict[str, list[float]]:
     async with start("echo") as server:
         await asyncio.sleep(0.5)
         cpu_s, rss = server.cpu_s(), server.rss_bytes()
@@ -49,35 +72,47 @@ async def connect(start: Start, load: Load) -> Figures:
             # Past the five seconds that a request may take: by then the HTTP side has let go of everything.
             await asyncio.sleep(6.0)
             rss = server.rss_bytes() - rss
-    return {OPEN: cpu_s / load.connections * 1e6, RSS: rss / load.connections / 1024}
+    return {OPEN: [cpu_s / load.connections * 1e6], RSS: [rss / load.connections / 1024]}
 
 
-async def echo(start: Start, load: Load) -> Figures:
+async def echo(starts: Mapping[str, Start], load: Load) -> Samples:
     """Every connection sends a message and waits for it, all at the same time."""
-    async with start("echo") as server, swarm(server.port, load.connections, load.size) as clients:
-        await clients.do("echo 20")  # warm
-        used = await _used(server, clients, f"echo {load.rounds}")
-    return {ECHO: used / (load.rounds * load.connections) * 1e6}
+    count = load.rounds * load.connections
+    async with _all(starts, "echo", load) as contenders:
+        for contender in contenders.values():
+            await contender.clients.do("echo 10")  # warm
+        for _ in range(load.turns):
+            for contender in contenders.values():
+                await contender.take(ECHO, f"echo {load.rounds}", count)
+        return {name: contender.figures for name, contender in contenders.items()}
 
 
-async def fanout(start: Start, load: Load) -> Figures:
+async def fanout(starts: Mapping[str, Start], load: Load) -> Samples:
     """One connection sends, all receive; then 16 messages at once."""
-    async with start("fanout") as server, swarm(server.port, load.connections, load.size) as clients:
-        word, session = "fanout", ""
-        if server.gateway is not None:
-            word, session = "say", await _attach(server.gateway, clients)
-        await clients.do(f"{word} 20 1 {session}")  # warm
-        figures = {}
-        for figure, rounds, batch in ((SINGLE, load.rounds, 1), (BATCH, max(load.rounds // 8, 1), _BATCH)):
-            used = await _used(server, clients, f"{word} {rounds} {batch} {session}")
-            figures[figure] = used / (rounds * batch * load.connections) * 1e6
-    return figures
+    batches = max(load.rounds // 4, 1)
+    async with _all(starts, "fanout", load) as contenders:
+        words = {name: "say" if contender.session else "fanout" for name, contender in contenders.items()}
+        for name, contender in contenders.items():
+            await contender.clients.do(f"{words[name]} 10 1 {contender.session}")  # warm
+        for _ in range(load.turns):
+            for figure, rounds, batch in ((SINGLE, load.rounds, 1), (BATCH, batches, _BATCH)):
+                for name, contender in contenders.items():
+                    line = f"{words[name]} {rounds} {batch} {contender.session}"
+                    await contender.take(figure, line, rounds * batch * load.connections)
+        return {name: contender.figures for name, contender in contenders.items()}
 
 
-async def _used(server: Running, clients: Swarm, line: str) -> float:
-    before = server.cpu_s()
-    await clients.do(line)
-    return server.cpu_s() - before
+@contextlib.asynccontextmanager
+async def _all(starts: Mapping[str, Start], mode: Mode, load: Load) -> AsyncIterator[dict[str, _Contender]]:
+    async with contextlib.AsyncExitStack() as stack:
+        contenders = {}
+        for name, start in starts.items():
+            server = await stack.enter_async_context(start(mode))
+            clients = await stack.enter_async_context(swarm(server.port, load.connections, load.size))
+            contenders[name] = _Contender(server, clients, {})
+            if server.gateway is not None:
+                contenders[name].session = await _attach(server.gateway, clients)
+        yield contenders
 
 
 async def _attach(gateway: GatewayProcess, clients: Swarm) -> str:

@@ -30,8 +30,8 @@ struct peer {
     uint64_t rest;      /* bytes of the present frame's payload yet to come */
     uint8_t head[10];
     uint32_t used, whole;
-    int is_text;
-    char start[16];     /* of the present frame's payload */
+    int opcode;
+    char start[125];    /* of the present frame's payload: all of it, if it is a ping */
     uint32_t seen;
 };
 
@@ -91,11 +91,11 @@ static void open_all(const char *host, int port, const char *path) {
     }
 }
 
-/* Write a text frame as a client sends it; return its size. */
-static size_t build(uint8_t *to, const char *text, size_t n) {
+/* Write a frame as a client sends it; return its size. */
+static size_t build(uint8_t *to, int opcode, const char *text, size_t n) {
     static const uint8_t mask[4] = {0x12, 0x34, 0x56, 0x78};
     uint8_t *p = to;
-    *p++ = 0x81;
+    *p++ = (uint8_t)(0x80 | opcode);
     if (n < 126) *p++ = (uint8_t)(0x80 | n);
     else *p++ = 0x80 | 126, *p++ = (uint8_t)(n >> 8), *p++ = (uint8_t)n;
     memcpy(p, mask, 4), p += 4;
@@ -103,14 +103,14 @@ static size_t build(uint8_t *to, const char *text, size_t n) {
     return (size_t)(p - to);
 }
 
-/* Count the messages that end in these bytes. Control frames, such as the server's pings, are passed over. */
+/* Count the messages that end in these bytes, and answer pings: who never does is soon taken for dead. */
 static long count(struct peer *p, const uint8_t *data, size_t n) {
     long ended = 0;
     while (n || (p->used && p->used == p->whole && !p->rest)) {
         if (p->used < 2 || p->used < p->whole) {
             p->head[p->used++] = *data++, n--;
             if (p->used == 2) {
-                p->is_text = p->head[0] == 0x81;
+                p->opcode = p->head[0] & 15;
                 p->seen = 0;
                 p->rest = p->head[1];
                 p->whole = p->rest == 126 ? 4 : p->rest == 127 ? 10 : 2;
@@ -126,7 +126,11 @@ static long count(struct peer *p, const uint8_t *data, size_t n) {
         data += step, n -= step, p->rest -= step;
         if (!p->rest) {
             size_t length = strlen(wanted);
-            ended += p->is_text && p->seen >= length && !memcmp(p->start, wanted, length);
+            ended += p->opcode == 1 && p->seen >= length && !memcmp(p->start, wanted, length);
+            if (p->opcode == 9) {
+                uint8_t pong[140];
+                push(p->fd, pong, build(pong, 0xA, p->start, p->seen));
+            }
             p->used = p->whole = 0;
         }
     }
@@ -177,7 +181,7 @@ static void fanout(long rounds, long batch) {
 static void hello(const char *json) {
     size_t n = strlen(json);
     uint8_t *frame = malloc(n + 14);
-    size_t bytes = build(frame, json, n);
+    size_t bytes = build(frame, 1, json, n);
     wanted = "{\"type\":\"live\"";
     /* 64 at a time: what all of them at once would need for a moment is not what an idle connection costs. */
     for (int at = 0; at < total; at += 64) {
@@ -200,7 +204,7 @@ static void say(long rounds, long batch, const char *session) {
         for (long b = 0; b < batch; b++) {
             int n = sprintf(json, "{\"type\":\"send\",\"id\":\"%llu\",\"session\":\"%s\",\"content\":\"%s\"}", ++id,
                             session, text);
-            bytes += build(burst + bytes, json, (size_t)n);
+            bytes += build(burst + bytes, 1, json, (size_t)n);
         }
         rounds_of(1, batch, burst, bytes);
     }
@@ -216,7 +220,7 @@ int main(int argc, char **argv) {
     char *text = malloc(size);
     for (size_t i = 0; i < size; i++) text[i] = (char)('a' + i % 26);
     message = malloc(size + 14);
-    message_bytes = build(message, text, size);
+    message_bytes = build(message, 1, text, size);
     free(text);
     long long start = now_us();
     open_all(argv[1], atoi(argv[2]), argv[3]);
