@@ -14,7 +14,8 @@ async def test_endless_trailers_are_cut_and_not_kept(tmp_path: Path) -> None:
         writer.write(head)
         trailer = b"x: y\r\n" * 10_000
         sent = 0
-        with contextlib.suppress(ConnectionError):
+        # uvloop says RuntimeError of a write to what is closed already.
+        with contextlib.suppress(ConnectionError, RuntimeError):
             while sent < 20_000_000:
                 writer.write(trailer)
                 await asyncio.wait_for(writer.drain(), 5)
