@@ -1,11 +1,13 @@
 """The four stores are started in order, closed in the opposite one, and all of them whatever fails."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from store.errors import Unavailable
+from store.log_sqlite.connection import open_writer
 from store.open import Stores, open_stores
 from tests.store.making import opened
 from tests.waiting import turns
@@ -76,3 +78,17 @@ async def test_the_embedded_stores_touch_nothing_before_they_start(tmp_path: Pat
     await stores.close()
     await stores.close()
     assert received == [b"1"]
+
+
+def test_what_a_killed_process_left_in_the_log_is_synced_before_anything_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gateway.db"
+    first = open_writer(path)
+    first.execute("CREATE TABLE t (n INTEGER) STRICT")  # it stays in the -wal, as after a SIGKILL
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    second = open_writer(path)
+    assert synced == [Path(f"{path}-wal").stat().st_ino]
+    first.close()
+    second.close()

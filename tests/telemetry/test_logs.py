@@ -35,7 +35,7 @@ def written(stream: io.StringIO) -> list[dict[str, Any]]:
 def test_our_lines_and_those_of_libraries_look_alike(stream: io.StringIO) -> None:
     logs.configure("json", "info", stream)
     structlog.stdlib.get_logger("gateway.test").info("opened", connection="c1")
-    logging.getLogger("some.library").warning("slow: %d ms", 7)
+    logging.getLogger("some.package").warning("slow: %d ms", 7)
     ours, theirs = written(stream)
     assert (ours["event"], ours["level"], ours["logger"], ours["connection"]) == (
         "opened",
@@ -43,7 +43,7 @@ def test_our_lines_and_those_of_libraries_look_alike(stream: io.StringIO) -> Non
         "gateway.test",
         "c1",
     )
-    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("slow: 7 ms", "warning", "some.library")
+    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("slow: 7 ms", "warning", "some.package")
     assert ours["timestamp"].endswith("Z")
     assert list(ours)[:3] == ["timestamp", "level", "event"]
 
@@ -143,13 +143,13 @@ def test_repeats_are_counted_instead_of_written(stream: io.StringIO, monkeypatch
     log = structlog.stdlib.get_logger("gateway.test")
     for number in range(REPEATS + 80):
         log.warning("store_away", attempt=number)
-        logging.getLogger("some.library").warning("failed %d", number)
+        logging.getLogger("some.package").warning("failed %d", number)
     log.warning("another")
     lines = written(stream)
     assert len(lines) == 2 * REPEATS + 1
     now += REPEATS_S
     log.warning("store_away")
-    logging.getLogger("some.library").warning("failed %d", 1)
+    logging.getLogger("some.package").warning("failed %d", 1)
     assert [line["left_out"] for line in written(stream)[-2:]] == [80, 80]
 
 
