@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from store.cache import Cache
-from tests.store.conftest import Timed
+from tests.store.backends.timed import Timed
 
 TTL_MS = 300
 

@@ -4,7 +4,7 @@ import asyncio
 
 from store.live import Live
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionStats
-from tests.store.conftest import Timed
+from tests.store.backends.timed import Timed
 from tests.store.making import NOW, entry
 
 # Short, so that a backend with a clock of its own is not waited for long.

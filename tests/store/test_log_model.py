@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from store.errors import Ended, NotFound, StoreError, VersionConflict
 from store.log import Log
 from store.types import Appended, Change, Draft, Mark, Message, NewSession, Refused
-from tests.store.conftest import LOGS
+from tests.store.backends.logs import LOGS
 from tests.store.making import NOW
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from store.log_sqlite.log import SqliteLog
 from store.pages import PAGE, PAGE_BYTES, Pages
 from store.shelf import Shelf
 from store.types import Message
-from tests.store.conftest import sqlite_log
+from tests.store.backends.logs import sqlite_log
 from tests.store.making import NOW, appended, draft, new_id, opened
 from tests.waiting import turns
 
