@@ -23,6 +23,7 @@ from store.types import (
     Revocation,
     Role,
     Session,
+    Standing,
 )
 
 
@@ -75,8 +76,8 @@ class Log(Protocol):
     async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
         """The last `limit` messages with seq < `before`, ascending."""
 
-    async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
-        """The head of each of these sessions that exists."""
+    async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
+        """Where each of these sessions stands, of those that exist; ended ones too."""
 
     # -- sessions
 

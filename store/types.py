@@ -68,6 +68,15 @@ class Session(Value, frozen=True, kw_only=True):
     end_reason: EndReason | None = None
 
 
+class Standing(Value, frozen=True, kw_only=True):
+    """What a node that hosts a session compares, to find what no hint told it: messages, ends, takeovers."""
+
+    head: int
+    version: int
+    epoch: int
+    end_reason: EndReason | None
+
+
 class Access(Value, frozen=True, kw_only=True):
     """A session as one of its members sees it."""
 

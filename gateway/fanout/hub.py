@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, Protocol, assert_never
 
 import structlog
@@ -251,14 +252,24 @@ class Hub:
 
     # -- holes
 
+    def gap(self) -> None:
+        """The bus may have lost something: compare heads now, not only with the next round."""
+        self._spawn(self._compare_now())
+
+    async def _compare_now(self) -> None:
+        # The next round comes by itself.
+        with suppress(Unavailable):
+            await self.compare_heads()
+
     async def compare_heads(self) -> None:
         """Find messages whose hints were lost, the last ones included. Unavailable is for the caller."""
         await self._channels.renew()
         ids = [room.id for room in self.rooms.values()]
         for start in range(0, len(ids), HEADS_BATCH):
-            for session, head in (await self._log.heads(ids[start : start + HEADS_BATCH])).items():
+            standings = await self._log.standings(ids[start : start + HEADS_BATCH])
+            for session, standing in standings.items():
                 room = self.rooms.get(session)
-                if room is not None and room.relay.heard(head):
+                if room is not None and room.relay.heard(standing.head):
                     self.mend(room)
 
     def _mend_soon(self, room: Room) -> None:

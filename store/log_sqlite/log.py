@@ -29,6 +29,7 @@ from store.types import (
     Revocation,
     Role,
     Session,
+    Standing,
 )
 
 T = TypeVar("T")
@@ -76,8 +77,8 @@ class SqliteLog:
     async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
         return await self._readers.run(lambda db: messages.read_before(db, session, before, limit))
 
-    async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
-        return await self._readers.run(lambda db: messages.heads(db, sessions))
+    async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
+        return await self._readers.run(lambda db: messages.standings(db, sessions))
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
         return await self._write(lambda db: sessions.create(db, new, limit))

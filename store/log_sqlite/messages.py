@@ -1,4 +1,4 @@
-"""Messages read back, and the heads of sessions."""
+"""Messages read back, and where their sessions stand."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from store.log_sqlite.connection import single
-from store.types import Message, MessageRole
+from store.types import Message, MessageRole, Standing
 
 # A page comes as one JSON text, in one step: with a step for each row a page takes 2.4 times as long beside
 # a busy event loop, since every step gives the interpreter lock away and has to win it back
@@ -20,8 +20,11 @@ _READ_BEFORE: Final = """
     SELECT json_group_array(json_array(seq, id, client_id, sender, role, content, metadata, created_at))
     FROM (SELECT * FROM messages WHERE session_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?)
 """
-_HEADS: Final = """
-    SELECT json_group_object(sessions.id, sessions.head)
+_STANDINGS: Final = """
+    SELECT json_group_object(sessions.id, json_object(
+        'head', sessions.head, 'version', sessions.version, 'epoch', sessions.epoch,
+        'end_reason', sessions.end_reason
+    ))
     FROM json_each(?) AS wanted JOIN sessions ON sessions.id = wanted.value
 """
 
@@ -38,7 +41,7 @@ class _Row(msgspec.Struct, array_like=True, frozen=True):
 
 
 _decode: Final = msgspec.json.Decoder(list[_Row]).decode
-_decode_heads: Final = msgspec.json.Decoder(dict[str, int]).decode
+_decode_standings: Final = msgspec.json.Decoder(dict[str, Standing]).decode
 
 
 def read(db: sqlite3.Connection, session: str, after: int, limit: int) -> list[Message]:
@@ -53,9 +56,9 @@ def read_before(db: sqlite3.Connection, session: str, before: int, limit: int) -
     return [_message(session, row) for row in reversed(rows)]
 
 
-def heads(db: sqlite3.Connection, sessions: Sequence[str]) -> dict[str, int]:
-    """The heads of those sessions that exist."""
-    return _decode_heads(single(db, _HEADS, msgspec.json.encode(sessions).decode()))
+def standings(db: sqlite3.Connection, sessions: Sequence[str]) -> dict[str, Standing]:
+    """Where those sessions that exist stand."""
+    return _decode_standings(single(db, _STANDINGS, msgspec.json.encode(sessions).decode()))
 
 
 def _message(session: str, row: _Row) -> Message:

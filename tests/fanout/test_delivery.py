@@ -17,7 +17,7 @@ from gateway.protocol import replies
 from store.bus import Bus
 from store.errors import Unavailable
 from store.log import Log
-from store.types import Access, Message, Session
+from store.types import Access, Message, Session, Standing
 from tests.waiting import turns, until
 
 SESSION = "0192a000-0000-7000-8000-000000000001"
@@ -50,10 +50,10 @@ class ListLog:
             raise Unavailable("away")
         return [message(seq) for seq in range(after + 1, min(self.head, after + limit) + 1)]
 
-    async def heads(self, sessions: list[str]) -> dict[str, int]:
+    async def standings(self, sessions: list[str]) -> dict[str, Standing]:
         if self.is_away:
             raise Unavailable("away")
-        return dict.fromkeys(sessions, self.head)
+        return dict.fromkeys(sessions, Standing(head=self.head, version=1, epoch=1, end_reason=None))
 
 
 class Quiet:

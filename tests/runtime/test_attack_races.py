@@ -185,7 +185,7 @@ async def test_what_was_sent_behind_a_refused_hello_is_not_done(tmp_path: Path) 
         intruder.say("send", session=session, content="past the limit", id="c")
         assert await intruder.closed() == 4005
         await until(lambda: not intruder.connection._is_busy)
-        assert await w.node.log.heads([session]) == {session: 0}
+        assert (await w.node.log.standings([session]))[session].head == 0
         assert alice.connection.identity is not None
         assert len(await w.node.sessions.list_for(alice.connection.identity, None, 10)) == 1
 
@@ -326,7 +326,7 @@ async def test_a_stop_in_the_middle_of_requests_closes_and_leaves_nothing_runnin
         await w.node.tasks.stop()
         assert len(w.node.tasks) == 0
         assert not [f for f in alice.outlet.frames if f.get("id") in ("a", "h", "c")]
-        assert await w.node.log.heads([session]) == {session: 0}
+        assert (await w.node.log.standings([session]))[session].head == 0
 
 
 async def test_a_connection_that_goes_in_the_middle_of_attaching_leaves_nothing_behind(

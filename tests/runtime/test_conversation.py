@@ -208,7 +208,7 @@ async def test_signals_reach_the_others_and_are_not_stored(tmp_path: Path) -> No
         assert signal["connection"] == alice.connection.id
         await alice.ask("presence", session=session)
         assert not [f for f in alice.outlet.frames if f["type"] == "signal"]
-        assert await w.node.log.heads([session]) == {session: 0}
+        assert (await w.node.log.standings([session]))[session].head == 0
 
 
 async def test_read_markers_are_stored_and_told_to_the_others(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ async def play(frames: list[bytes | dict[str, Any]]) -> None:
             await client.ask("heartbeat", ts=1)
             assert client.outlet.closed is None
             await until(lambda: len(w.node.tasks) <= before, what="the tasks of the requests to end")
-            assert await w.node.log.heads([session]) == {session: 0}
+            assert (await w.node.log.standings([session]))[session].head == 0
 
 
 @settings(max_examples=EXAMPLES)

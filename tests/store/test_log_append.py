@@ -6,13 +6,18 @@ from typing import Any
 import pytest
 
 from store.log import Log
-from store.types import Appended, Change, Draft, EndReason, Refused, Session
+from store.types import Appended, Change, Draft, EndReason, Refused, Session, Standing
 from tests.store.making import NOW, appended, draft, new_id, opened
 
 
 def seqs(outcomes: list[Appended | Refused]) -> list[int | str]:
     """The seq of what was stored, the reason of what was not."""
     return [outcome.seq if isinstance(outcome, Appended) else outcome.code for outcome in outcomes]
+
+
+async def heads(log: Log, *sessions: Session) -> dict[str, int]:
+    standings = await log.standings([session.id for session in sessions])
+    return {id: standing.head for id, standing in standings.items()}
 
 
 # -- one order
@@ -76,7 +81,7 @@ async def test_many_callers_at_once_leave_no_gap_and_keep_their_own_order(log: L
         numbers = sorted(seq for sent in everything for id, seq in sent if id == session.id)
         assert numbers == list(range(1, len(numbers) + 1))
         assert [m.seq for m in await log.read(session.id, after=0, limit=500)] == numbers
-    assert sum((await log.heads([session.id for session in sessions])).values()) == 20 * 10 * 3
+    assert sum((await heads(log, *sessions)).values()) == 20 * 10 * 3
 
 
 # -- what is stored
@@ -153,7 +158,7 @@ async def test_a_repeated_send_gets_the_first_outcome_marked_duplicate(log: Log)
     assert await log.append([again]) == [
         Appended(seq=stored.seq, id=first.id, created_at=first.created_at, duplicate=True)
     ]
-    assert await log.heads([session.id]) == {session.id: 1}
+    assert await heads(log, session) == {session.id: 1}
 
 
 async def test_append_repeated_after_an_unknown_outcome_tells_the_truth(log: Log) -> None:
@@ -172,7 +177,7 @@ async def test_another_payload_under_a_used_id_is_a_conflict(log: Log, other: di
     await appended(log, draft(session, client_id="c", content="this"))
     changed = draft(session, **({"client_id": "c", "content": "this"} | other))
     assert seqs(await log.append([changed])) == ["id_conflict"]
-    assert await log.heads([session.id]) == {session.id: 1}
+    assert await heads(log, session) == {session.id: 1}
 
 
 async def test_two_drafts_of_one_call_with_the_same_ids_are_stored_once(log: Log) -> None:
@@ -343,10 +348,16 @@ async def test_pages_are_read_forwards_and_backwards(log: Log) -> None:
     assert await log.read_before(new_id(), before=5, limit=5) == []
 
 
-async def test_heads_are_of_the_sessions_that_exist(log: Log) -> None:
-    one, two, three = [await opened(log) for _ in range(3)]
+async def test_standings_are_of_the_sessions_that_exist(log: Log) -> None:
+    one, two, three = [await opened(log, exclusive=True) for _ in range(3)]
     await appended(log, draft(one), draft(one), draft(two))
+    await log.put_member("t", one.id, "bob", "reader", now=NOW)
     await end(log, two, "closed")
+    await log.take_over("t", three.id)
     wanted = [one.id, new_id(), two.id, three.id, one.id]
-    assert await log.heads(wanted) == {one.id: 2, two.id: 1, three.id: 0}
-    assert await log.heads([]) == {}
+    assert await log.standings(wanted) == {
+        one.id: Standing(head=2, version=2, epoch=1, end_reason=None),
+        two.id: Standing(head=1, version=2, epoch=1, end_reason="closed"),
+        three.id: Standing(head=0, version=1, epoch=2, end_reason=None),
+    }
+    assert await log.standings([]) == {}

@@ -44,11 +44,11 @@ async def verify(folder: Path, acks: Acks) -> int:
     log = SqliteLog(folder)
     await log.start()
     try:
-        heads = await log.heads([f"session-{number}" for number in range(SESSIONS)])
+        standings = await log.standings([f"session-{number}" for number in range(SESSIONS)])
         stored: Acks = {}
-        for session, head in heads.items():
-            messages = await log.read(session, after=0, limit=head + 100)
-            assert [message.seq for message in messages] == list(range(1, head + 1))
+        for session, standing in standings.items():
+            messages = await log.read(session, after=0, limit=standing.head + 100)
+            assert [message.seq for message in messages] == list(range(1, standing.head + 1))
             for message in messages:
                 assert message.client_id not in stored
                 stored[message.client_id] = (session, message.seq)

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from store.errors import Ended, NotFound, StoreError, VersionConflict
 from store.log import Log
-from store.types import Appended, Change, Draft, Mark, Message, NewSession, Refused
+from store.types import Appended, Change, Draft, EndReason, Mark, Message, NewSession, Refused, Standing
 from tests.store.backends.logs import LOGS
 from tests.store.making import NOW
 
@@ -43,7 +43,7 @@ class Modelled:
     version: int = 1
     title: str = ""
     status: str = "active"
-    end_reason: str | None = None
+    end_reason: EndReason | None = None
     roles: dict[str, str] = field(default_factory=lambda: {"alice": "owner"})
     messages: list[Message] = field(default_factory=list)
     cursors: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -253,7 +253,7 @@ class LogMachine(RuleBasedStateMachine):
         for session in due[:limit]:
             self._end(session, "expired")
 
-    def _end(self, session: Modelled, reason: str) -> None:
+    def _end(self, session: Modelled, reason: EndReason) -> None:
         session.end_reason = reason
         session.change(reason)
 
@@ -303,8 +303,14 @@ class LogMachine(RuleBasedStateMachine):
 
     @invariant()
     def same_sessions(self) -> None:
-        assert self.run(self.log.heads(list(self.model.sessions))) == {
-            id: len(session.messages) for id, session in self.model.sessions.items()
+        assert self.run(self.log.standings(list(self.model.sessions))) == {
+            id: Standing(
+                head=len(session.messages),
+                version=session.version,
+                epoch=session.epoch,
+                end_reason=session.end_reason,
+            )
+            for id, session in self.model.sessions.items()
         }
         for id, modelled in self.model.sessions.items():
             found = self.run(self.log.get(modelled.tenant, id))
