@@ -15,6 +15,7 @@ from gateway.clock import SystemClock
 from gateway.edge.edge import Edge
 from gateway.edge.handler import EdgeLimits, Handler, Rejection, UpgradeRequest
 from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
+from gateway.places import places_of
 from gateway.protocol.limits import Limits
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.settings import Settings
@@ -29,7 +30,7 @@ class Gateway:
         clock = SystemClock()
         self.settings = settings
         self.metrics = Metrics()
-        self.stores = open_stores(settings.data_dir)
+        self.stores = open_stores(places_of(settings))
         self.tokens = Tokens.from_settings(settings, clock)
         tickets = Tickets(self.stores.live, clock)
         revocations = Revocations(self.stores.log, clock)

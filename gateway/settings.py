@@ -14,6 +14,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.addresses import (
+    WrongAddress,
+    check_database,
+    check_redis,
+    has_password,
+    redacted,
+)
 from gateway.ids import is_name
 from gateway.settings_table import (
     CREDENTIALS,
@@ -123,6 +130,8 @@ def effective(reading: Reading) -> list[Shown]:
 def _shown(field: str, value: object) -> str:
     if value is None or value == ():
         return "–"
+    if field in ("database_url", "redis_url"):
+        return redacted(str(value))
     if field in SECRET:
         return "***"
     if field == "jwt_public_key":
@@ -291,6 +300,38 @@ def _origins(text: str) -> tuple[str, ...]:
     return tuple(_listed(text))
 
 
+def _database_url(text: str) -> str:
+    return _checked(text.strip(), check_database)
+
+
+def _redis_url(text: str) -> str:
+    return _checked(text.strip(), check_redis)
+
+
+def _checked(url: str, check: Callable[[str], None]) -> str:
+    try:
+        check(url)
+    except WrongAddress as wrong:
+        raise _Wrong(str(wrong)) from wrong
+    return url
+
+
+def _password_file(text: str) -> Path:
+    """A file that can be read now; it is read again for each connection, when it may be another one."""
+    path = Path(text)
+    try:
+        content = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _Wrong(f": {text!r} cannot be read as text: let the gateway's user read it.") from error
+    if not content.strip():
+        raise _Wrong(f" names an empty file, {text!r}: put the password into it.")
+    return path
+
+
+def _as_given(text: str) -> str:
+    return text
+
+
 _SPECIAL: Final[dict[str, Callable[[str], object]]] = {
     "host": _host,
     "ops_host": _host,
@@ -300,6 +341,12 @@ _SPECIAL: Final[dict[str, Callable[[str], object]]] = {
     "jwt_secret": _secret,
     "jwt_public_key": _pem,
     "jwks_url": _key_set_url,
+    "database_url": _database_url,
+    "database_password": _as_given,
+    "database_password_file": _password_file,
+    "redis_url": _redis_url,
+    "redis_password": _as_given,
+    "redis_prefix": _name,
     "origins": _origins,
 }
 
@@ -330,5 +377,32 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             f"GATEWAY_MAX_OUTBOX_BYTES={settings.max_outbox_bytes} is below"
             f" GATEWAY_MAX_MESSAGE_BYTES={settings.max_message_bytes}: the largest message could not be sent."
+        )
+    return problems + _contradicting_places(settings)
+
+
+def _contradicting_places(settings: Settings) -> list[str]:
+    problems = []
+    if settings.redis_url is not None and settings.database_url is None:
+        # Redis is for several nodes, and a SQLite file is one process's: each node would keep its own truth.
+        problems.append(
+            "GATEWAY_REDIS_URL is set and GATEWAY_DATABASE_URL is not: nodes that share a Redis share a"
+            " Postgres too; name it, or remove GATEWAY_REDIS_URL."
+        )
+    for field, url in (
+        ("database_password", settings.database_url),
+        ("database_password_file", settings.database_url),
+        ("redis_password", settings.redis_url),
+    ):
+        if getattr(settings, field) is None:
+            continue
+        of = field.partition("_")[0] + "_url"
+        if url is None:
+            problems.append(f"{variable(field)} is set and {variable(of)} is not: set it, or remove this.")
+        elif has_password(url):
+            problems.append(f"{variable(field)} and {variable(of)} both give a password: keep one of them.")
+    if settings.database_password is not None and settings.database_password_file is not None:
+        problems.append(
+            "GATEWAY_DATABASE_PASSWORD and GATEWAY_DATABASE_PASSWORD_FILE are both set: keep one of them."
         )
     return problems

@@ -15,16 +15,16 @@ import msgspec
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-Group = Literal["listening", "credentials", "browsers", "sessions", "limits", "logs"]
+Group = Literal["listening", "nodes", "credentials", "browsers", "sessions", "limits", "logs"]
 
 DAY_S: Final = 86_400
 MIB: Final = 1 << 20
 
 # What may be given as a file instead, by adding _FILE: multi-line or not fit to be seen in a process list.
-FROM_FILE: Final = frozenset({"jwt_secret", "jwt_public_key"})
+FROM_FILE: Final = frozenset({"jwt_secret", "jwt_public_key", "database_url", "redis_url", "redis_password"})
 
-# What nobody gets to see, not even in an error.
-SECRET: Final = frozenset({"jwt_secret"})
+# What nobody gets to see, not even in an error. Of a URL the part without password is shown.
+SECRET: Final = frozenset({"jwt_secret", "database_url", "database_password", "redis_url", "redis_password"})
 
 # The ways to say whose tokens are good: one of them, or none on a loopback address.
 CREDENTIALS: Final = ("jwt_secret", "jwt_public_key", "jwks_url")
@@ -64,6 +64,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _about("listening", "name of this node, unlike any other's; unset: host name and six digits"),
     ] = msgspec.field(default_factory=_node_name)
     data_dir: Annotated[Path, _about("listening", "folder of SQLite file and development key")] = Path("data")
+
+    database_url: Annotated[
+        str | None,
+        _about("nodes", "Postgres that all nodes share, `postgresql://…`; unset: SQLite in the data folder"),
+    ] = None
+    database_password: Annotated[str | None, _about("nodes", "its password, where the URL has none")] = None
+    database_password_file: Annotated[
+        Path | None,
+        _about("nodes", "file with its password, read again for each new connection"),
+    ] = None
+    database_pool: Annotated[
+        int, _within("nodes", 2, 100, "connections of this node to Postgres, at most")
+    ] = 8
+    database_timeout_s: Annotated[
+        float, _within("nodes", 0.1, 60, "wait for Postgres to connect, or to answer; after it `unavailable`")
+    ] = 5
+    redis_url: Annotated[
+        str | None,
+        _about(
+            "nodes", "Redis that all nodes share, `redis://…`, `redis+cluster://…`; unset: one node alone"
+        ),
+    ] = None
+    redis_password: Annotated[str | None, _about("nodes", "its password, where the URL has none")] = None
+    redis_prefix: Annotated[
+        str, _about("nodes", "begin of every key and channel, for gateways that share a Redis")
+    ] = "gateway"
 
     jwt_secret: Annotated[str | None, _about("credentials", "secret of HS256 tokens, at least 32 bytes")] = (
         None

@@ -8,7 +8,7 @@ import pytest
 from gateway.auth.tickets import TICKET_TTL_MS, Tickets, digest
 from gateway.auth.tokens import Identity
 from gateway.runtime.resumption import ResumeRecord, Resumption, new_token
-from store.open import open_stores
+from store.open import Places, open_stores
 from tests.auth.makers import NOW_MS, StandingClock
 from tests.auth.memory import OnceOnly, live
 
@@ -38,7 +38,7 @@ async def test_of_a_hundred_who_redeem_a_ticket_at_once_one_gets_in(store: OnceO
 
 
 async def test_the_race_for_a_ticket_has_one_winner_in_the_embedded_store_too(tmp_path: Path) -> None:
-    tickets = Tickets(open_stores(tmp_path).live, StandingClock())
+    tickets = Tickets(open_stores(Places(tmp_path)).live, StandingClock())
     ticket, _ = await tickets.issue(ALICE)
     got = await asyncio.gather(*(tickets.redeem(ticket) for _ in range(100)))
     assert [identity for identity in got if identity is not None] == [ALICE]

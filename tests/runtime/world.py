@@ -15,7 +15,7 @@ from gateway.runtime.connection import Connection
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.settings import load
 from gateway.telemetry.metrics import Metrics
-from store.open import open_stores
+from store.open import Places, open_stores
 from tests.waiting import until
 
 SECRET = "a secret of the tests, long enough for HS256"
@@ -155,7 +155,7 @@ class World:
 
     def __init__(self, path: Path, settings: NodeSettings, limits: Limits) -> None:
         self.clock = SystemClock()
-        stores = open_stores(path)
+        stores = open_stores(Places(path))
         self.tokens = Tokens.from_settings(load({"GATEWAY_JWT_SECRET": SECRET}), self.clock)
         tickets = Tickets(stores.live, self.clock)
         credentials = Credentials(self.tokens, tickets, Revocations(stores.log, self.clock))

@@ -8,7 +8,7 @@ import pytest
 
 from store.errors import Unavailable
 from store.log_sqlite.connection import open_writer
-from store.open import Stores, open_stores
+from store.open import Places, Stores, open_stores
 from tests.store.making import opened
 from tests.waiting import turns
 
@@ -35,7 +35,7 @@ class Noted:
 
 def noted(notes: list[str], **failing: str) -> Stores:
     made: dict[str, Any] = {
-        name: Noted(name, notes, failing.get(name, "")) for name in ("log", "live", "bus", "cache")
+        name: Noted(name, notes, failing.get(name, "")) for name in ("log", "live", "bus", "media", "cache")
     }
     return Stores(**made)
 
@@ -43,34 +43,34 @@ def noted(notes: list[str], **failing: str) -> Stores:
 async def test_stores_start_with_the_log_and_close_with_it_last() -> None:
     notes: list[str] = []
     stores = noted(notes)
-    await stores.start(lambda channel, payload: None)
+    await stores.start(lambda channel, payload: None, lambda: None)
     await stores.close()
     assert notes == [
-        *("start log", "start live", "start cache", "start bus"),
-        *("close bus", "close cache", "close live", "close log"),
+        *("start log", "start live", "start cache", "start bus", "start media"),
+        *("close media", "close bus", "close cache", "close live", "close log"),
     ]
 
 
 async def test_when_one_does_not_start_all_are_closed() -> None:
     notes: list[str] = []
     with pytest.raises(Unavailable, match="cache is away"):
-        await noted(notes, cache="start").start(lambda channel, payload: None)
-    assert notes[-4:] == ["close bus", "close cache", "close live", "close log"]
+        await noted(notes, cache="start").start(lambda channel, payload: None, lambda: None)
+    assert notes[-5:] == ["close media", "close bus", "close cache", "close live", "close log"]
 
 
-async def test_the_log_is_closed_even_when_another_one_cannot_be() -> None:
+async def test_the_others_are_closed_even_when_one_cannot_be() -> None:
     notes: list[str] = []
     with pytest.raises(Unavailable):
-        await noted(notes, cache="close").close()
-    assert notes[-1] == "close log"
+        await noted(notes, bus="close").close()
+    assert notes[-4:] == ["close bus", "close cache", "close live", "close log"]
 
 
 async def test_the_embedded_stores_touch_nothing_before_they_start(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    stores = open_stores(folder)
+    stores = open_stores(Places(folder))
     assert not folder.exists()
     received: list[bytes] = []
-    await stores.start(lambda channel, payload: received.append(payload))
+    await stores.start(lambda channel, payload: received.append(payload), lambda: None)
     await opened(stores.log)
     await stores.bus.subscribe("a")
     stores.bus.offer("a", b"1")
