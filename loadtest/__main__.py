@@ -6,24 +6,24 @@ from typing import Final
 
 import click
 
-from loadtest import scenarios, servers
+from loadtest import contenders, scenarios
 from loadtest.durable import durable
 from loadtest.scenarios import Load, Samples
 from loadtest.table import FLOOR, table, verdicts
 
-Scenario = Callable[[Mapping[str, servers.Start], Load], Awaitable[Samples]]
+Scenario = Callable[[Mapping[str, contenders.Start], Load], Awaitable[Samples]]
 
 _EVERYTHING: Final = (scenarios.connect, scenarios.echo, scenarios.fanout)
 _LIBRARIES: Final = ("picows", "node-ws", "websockets")
 _USUAL: Final = (FLOOR, "edge", "gateway", "starlette")
-_SERVERS: Final[Mapping[str, servers.Start]] = {
-    FLOOR: servers.floor,
-    "edge": servers.edge,
-    "gateway": servers.whole,
-    "starlette": servers.plain,
-    "picows": servers.picows,
-    "node-ws": servers.node,
-    "websockets": servers.websockets,
+_SERVERS: Final[Mapping[str, contenders.Start]] = {
+    FLOOR: contenders.floor,
+    "edge": contenders.edge,
+    "gateway": contenders.whole,
+    "starlette": contenders.plain,
+    "picows": contenders.picows,
+    "node-ws": contenders.node,
+    "websockets": contenders.websockets,
 }
 
 

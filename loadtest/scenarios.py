@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 import msgspec
 
-from loadtest.servers import Mode, Running, Start
+from loadtest.contenders import Mode, Running, Start
 from loadtest.swarm import Swarm, swarm
 from tests.process import GatewayProcess
 

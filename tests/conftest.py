@@ -10,6 +10,9 @@ from pytest_asyncio import is_async_test
 
 from tests.waiting import turns
 
+# Postgres and Redis for whoever asks.
+pytest_plugins = ["tests.servers_fixtures"]
+
 # The normal run must give the same answer twice; `HYPOTHESIS_PROFILE=wide` looks further, at fresh examples.
 # No deadline for one example: how long it takes says more about the other core than about the code.
 settings.register_profile("ci", derandomize=True, deadline=None)
