@@ -20,7 +20,7 @@ import uvloop
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from gateway import ids
-from store.open import open_stores
+from store.open import Places, open_stores
 from store.types import Draft, NewSession
 from tests.process import GatewayProcess
 
@@ -138,8 +138,8 @@ async def gateway_rate(connections: int, window: int, seconds: float, size: int)
 async def single_rate(seconds: float, size: int) -> float:
     """Commit messages one by one on the same kind of log; messages a second."""
     with tempfile.TemporaryDirectory(dir=os.getcwd(), prefix=".durable-") as folder:
-        stores = open_stores(Path(folder))
-        await stores.start(lambda _channel, _payload: None)
+        stores = open_stores(Places(Path(folder)))
+        await stores.start(lambda _channel, _payload: None, lambda: None)
         try:
             session = ids.new_id()
             await stores.log.create(NewSession(id=session, tenant="t", owner="u", created_at=0), limit=1)

@@ -1,9 +1,15 @@
 """The interface of the bus that carries hints between nodes."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 Receiver = Callable[[str, bytes], None]
+
+# Called in the event loop when payloads may have been lost: heads have to be compared with the log.
+OnGap = Callable[[], None]
+
+# up: what is offered arrives. away: there is no connection. deaf: there is one, and nothing arrives by it.
+BusState = Literal["up", "away", "deaf"]
 
 
 class Bus(Protocol):
@@ -17,11 +23,12 @@ class Bus(Protocol):
         it drops and counts.
     """
 
-    async def start(self, receiver: Receiver) -> None:
+    async def start(self, receiver: Receiver, on_gap: OnGap) -> None:
         """Connect; `receiver(channel, payload)` is then called in the event loop for every payload.
 
         Never from within `offer`. It must not block or raise; if it does raise, that is logged, and the next
-        payload is delivered all the same.
+        payload is delivered all the same. `on_gap()` is called likewise, when all that is subscribed is
+        received again after payloads may have been lost. A subscription outlives its connection.
         """
 
     async def close(self) -> None:
@@ -37,5 +44,21 @@ class Bus(Protocol):
         """Publish without waiting, in the event loop. Dropped is what would wait above the bound."""
 
     @property
+    def state(self) -> BusState:
+        """Whether what other nodes offer arrives here. One's own arrives in every state."""
+
+    @property
+    def published(self) -> int:
+        """How many payloads `offer` has taken since start."""
+
+    @property
+    def received(self) -> int:
+        """How many payloads the receiver got since start, one's own included."""
+
+    @property
     def dropped(self) -> int:
         """How many payloads `offer` has dropped since start."""
+
+    @property
+    def gaps(self) -> int:
+        """How often `on_gap` was called since start."""

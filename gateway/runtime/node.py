@@ -120,7 +120,7 @@ class Node:
 
     async def start(self) -> None:
         """Open the stores and begin to work."""
-        await self._stores.start(self.hub.receive)
+        await self._stores.start(self.hub.receive, self.hub.gap)
         await self.revocations.start()
         await self._renew_lease()
         self._committing = asyncio.get_running_loop().create_task(self._commit())

@@ -1,18 +1,16 @@
 """The suites of the stores, over every backend that stands in tests/store/backends."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from store.bus import Bus, Receiver
 from store.cache import Cache
 from store.live import Live
 from store.log import Log
 from store.log_sqlite.log import SqliteLog
 from store.records import Records
-from tests.store.backends.buses import BUSES
+from tests.store.backends.buses import BUSES, OpenBus
 from tests.store.backends.caches import CACHES
 from tests.store.backends.lives import LIVES
 from tests.store.backends.logs import LOGS
@@ -49,7 +47,7 @@ def cache(timed_cache: Timed[Cache]) -> Cache:
 
 
 @pytest.fixture(params=BUSES)
-def open_bus(request: pytest.FixtureRequest) -> Callable[[Receiver], AbstractAsyncContextManager[Bus]]:
+def open_bus(request: pytest.FixtureRequest) -> OpenBus:
     return BUSES[request.param]
 
 

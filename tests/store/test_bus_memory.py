@@ -1,4 +1,4 @@
-"""What is the memory bus's own: its bounds, and what it costs the loop."""
+"""What is the memory bus's own: its bounds, and what delivering costs the loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from store import bus_memory
+from store import delivery
 from store.bus_memory import MemoryBus
-from tests.waiting import turns
+from tests.waiting import turns, until
 
 
 async def opened(received: list[bytes]) -> MemoryBus:
     bus = MemoryBus()
-    await bus.start(lambda channel, payload: received.append(payload))
+    await bus.start(lambda channel, payload: received.append(payload), lambda: None)
     await bus.subscribe("a")
     return bus
 
@@ -21,7 +21,7 @@ async def opened(received: list[bytes]) -> MemoryBus:
 async def test_above_the_bound_of_payloads_the_new_one_is_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bus_memory, "WAITING_PAYLOADS", 2)
+    monkeypatch.setattr(delivery, "WAITING_PAYLOADS", 2)
     received: list[bytes] = []
     bus = await opened(received)
     for payload in (b"1", b"2", b"3", b"4"):
@@ -36,7 +36,7 @@ async def test_above_the_bound_of_payloads_the_new_one_is_dropped_and_counted(
 async def test_above_the_bound_of_bytes_the_new_one_is_dropped_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bus_memory, "WAITING_BYTES", 10)
+    monkeypatch.setattr(delivery, "WAITING_BYTES", 10)
     received: list[bytes] = []
     bus = await opened(received)
     for payload in (b"x" * 8, b"y" * 3, b"z" * 2):
@@ -49,7 +49,7 @@ async def test_above_the_bound_of_bytes_the_new_one_is_dropped_and_counted(
 
 
 async def test_what_nobody_listens_to_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_memory, "WAITING_PAYLOADS", 0)
+    monkeypatch.setattr(delivery, "WAITING_PAYLOADS", 0)
     bus = await opened([])
     bus.offer("b", b"x")
     assert bus.dropped == 0
@@ -73,8 +73,7 @@ async def test_a_thousand_payloads_are_one_callback_and_no_task(monkeypatch: pyt
     assert len(calls) == 1
     assert asyncio.all_tasks() == tasks
     monkeypatch.undo()
-    await turns(2)
-    assert len(received) == 1_000
+    await until(lambda: len(received) == 1_000)
 
 
 async def test_a_receiver_that_always_offers_leaves_turns_to_others() -> None:
@@ -86,12 +85,23 @@ async def test_a_receiver_that_always_offers_leaves_turns_to_others() -> None:
         seen += 1
         bus.offer("a", payload)
 
-    await bus.start(receive)
+    await bus.start(receive, lambda: None)
     await bus.subscribe("a")
     bus.offer("a", b"x")
     await turns(50)
     assert 0 < seen <= 51
     await bus.close()
+
+
+async def test_a_receiver_that_takes_long_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "SLICE_S", 0.0)
+    received: list[bytes] = []
+    bus = await opened(received)
+    for number in range(10):
+        bus.offer("a", b"%d" % number)
+    await turns(3)
+    assert received == [b"0", b"1", b"2"]
+    await until(lambda: len(received) == 10)
 
 
 async def test_a_receiver_that_closes_the_bus_gets_nothing_more() -> None:
@@ -103,7 +113,7 @@ async def test_a_receiver_that_closes_the_bus_gets_nothing_more() -> None:
         closing.append(asyncio.ensure_future(bus.close()))
 
     closing: list[asyncio.Future[None]] = []
-    await bus.start(receive)
+    await bus.start(receive, lambda: None)
     await bus.subscribe("a")
     bus.offer("a", b"1")
     await turns(3)
@@ -121,10 +131,9 @@ async def test_a_receiver_that_fails_a_thousand_times_is_told_of_ten_times(
     def receive(channel: str, payload: bytes) -> None:
         raise ValueError("a bug")
 
-    await bus.start(receive)
+    await bus.start(receive, lambda: None)
     await bus.subscribe("a")
     for _ in range(1_000):
         bus.offer("a", b"x")
-    await turns(2)
-    assert bus.failures == 1_000
+    await until(lambda: bus.failures == 1_000)
     assert capsys.readouterr().out.count("receiver_failed") == 10
