@@ -54,8 +54,8 @@ class Live(Protocol):
     async def connections_of_session(self, tenant: str, session: str) -> list[ConnectionEntry]:
         """By session id, oldest first."""
 
-    async def put_session(self, record: LiveSession, *, lease_ms: int) -> None:
-        """Store a session's live record."""
+    async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
+        """Store sessions' live records."""
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
         """A session's live record."""
@@ -66,10 +66,13 @@ class Live(Protocol):
     async def nodes(self) -> list[NodeEntry]:
         """Nodes whose lease runs, by id."""
 
-    async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
-        """Store a value to be taken once.
+    async def put_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> set[str]:
+        """Store values to be taken once, under digests: hex SHA-256; the secrets themselves are never stored.
 
-        `digest` is the hex SHA-256 of the secret: the secret itself is never stored.
+        What has been taken stays taken for as long as it would have lived: its later values are ignored,
+        and its digest is among those returned.
         """
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:

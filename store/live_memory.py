@@ -18,6 +18,15 @@ ONCE: Final = 200_000
 _Key = tuple[str, str]
 
 
+class _Once:
+    """What may be taken once; None when it has been."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | None) -> None:
+        self.value = value
+
+
 class MemoryLive:
     """Everything happens at once, in the calling task: what an interface calls atomic is so by itself."""
 
@@ -27,7 +36,7 @@ class MemoryLive:
         self._attached: dict[_Key, set[_Key]] = {}
         self._sessions: Expiring[_Key, LiveSession] = Expiring(monotonic, SESSIONS)
         self._nodes: Expiring[str, NodeEntry] = Expiring(monotonic, NODES)
-        self._once: Expiring[tuple[OnceKind, str], bytes] = Expiring(monotonic, ONCE)
+        self._once: Expiring[tuple[OnceKind, str], _Once] = Expiring(monotonic, ONCE)
 
     async def start(self) -> None:
         """Nothing to connect to."""
@@ -93,8 +102,9 @@ class MemoryLive:
 
     # -- sessions, nodes, what is taken once
 
-    async def put_session(self, record: LiveSession, *, lease_ms: int) -> None:
-        self._sessions.put((record.tenant, record.id), record, lease_ms)
+    async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
+        for record in records:
+            self._sessions.put((record.tenant, record.id), record, lease_ms)
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
         return self._sessions.get((tenant, session))
@@ -105,11 +115,24 @@ class MemoryLive:
     async def nodes(self) -> list[NodeEntry]:
         return sorted(self._nodes, key=lambda node: node.id)
 
-    async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
-        self._once.put((kind, digest), value, ttl_ms)
+    async def put_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> set[str]:
+        taken: set[str] = set()
+        for digest, value in entries:
+            known = self._once.get((kind, digest))
+            if known is not None and known.value is None:
+                taken.add(digest)
+                value = None
+            self._once.put((kind, digest), _Once(value), ttl_ms)
+        return taken
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
-        return self._once.pop((kind, digest))
+        known = self._once.get((kind, digest))
+        if known is None:
+            return None
+        value, known.value = known.value, None
+        return value
 
 
 def _discard(index: dict[_Key, set[_Key]], name: _Key, key: _Key) -> None:

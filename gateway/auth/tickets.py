@@ -33,7 +33,8 @@ class Tickets:
         ticket = new_secret()
         ttl_ms = min(TICKET_TTL_MS, max(1, identity.expires_at - self._clock.now_ms()))
         record = _Record(identity, self._clock.now_ms() + ttl_ms)
-        await self._live.put_once("ticket", digest(ticket), msgspec.msgpack.encode(record), ttl_ms=ttl_ms)
+        entry = (digest(ticket), msgspec.msgpack.encode(record))
+        await self._live.put_once("ticket", [entry], ttl_ms=ttl_ms)
         return ticket, ttl_ms
 
     async def redeem(self, ticket: str) -> Identity | None:

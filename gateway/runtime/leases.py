@@ -46,7 +46,7 @@ class Leases:
 
     def changed(self, connection: "Connection") -> None:
         """Have the connection's entries written, and their expiry renewed, with the next flush."""
-        if connection.identity is not None and not connection.is_closed and not connection.is_handed_over:
+        if connection.identity is not None and _is_here(connection):
             self._changed[connection.id] = connection
 
     def departed(self, connection: "Connection") -> None:
@@ -96,7 +96,7 @@ class Leases:
         Left to the flush where the store is away.
         """
         self._changed.pop(connection.id, None)
-        if connection.is_closed or connection.is_handed_over:
+        if not _is_here(connection):
             return
         try:
             await self._assert([connection])
@@ -133,9 +133,6 @@ class Leases:
             self._changed.pop(old.id, None)
             record = _record(old)
         try:
-            if old is not None and old.resume_token is not None:
-                # An assertion that was on its way when the token was used has made it good again.
-                await self._resumption.take(old.resume_token, record.tenant, record.user)
             entry = await self._live.connection(record.tenant, record.connection)
             if entry is not None:
                 await self._live.forget([entry])
@@ -158,12 +155,17 @@ class Leases:
     async def _assert(self, connections: "list[Connection]") -> None:
         entries = [connection.entry for connection in connections]
         await self._live.assert_connections(entries, lease_ms=self.lease_ms)
-        for connection, entry in zip(connections, entries, strict=True):
-            # Gone in the meantime: its departure was noted after we began, and must have the last word.
-            if connection.is_closed or connection.is_handed_over:
-                await self._live.forget([entry])
-            elif connection.resume_token is not None:
-                await self._resumption.keep(connection.resume_token, _record(connection))
+        # Gone in the meantime: their departure was noted after we began, and must have the last word.
+        gone = [entry for each, entry in zip(connections, entries, strict=True) if not _is_here(each)]
+        if gone:
+            await self._live.forget(gone)
+        await self._resumption.keep(
+            [
+                (connection.resume_token, _record(connection))
+                for connection in connections
+                if _is_here(connection) and connection.resume_token is not None
+            ]
+        )
 
     async def _flush_departed(self) -> None:
         # One at a time, and whoever comes meanwhile waits: `settle` must not return before the last word of
@@ -174,9 +176,9 @@ class Leases:
                 return
             try:
                 await self._live.forget([entry for entry, _, _ in departed])
-                for _, token, record in departed:
-                    if token is not None:
-                        await self._resumption.keep(token, record)
+                await self._resumption.keep(
+                    [(token, record) for _, token, record in departed if token is not None]
+                )
             except Unavailable:
                 return  # indexes expire by themselves, and whoever cannot resume attaches anew
             finally:
@@ -193,6 +195,11 @@ class Leases:
             for mark in later.values():
                 self.mark(mark)
             raise
+
+
+def _is_here(connection: "Connection") -> bool:
+    """Whether the connection is this node's to assert."""
+    return not connection.is_closed and not connection.is_handed_over
 
 
 def _record(connection: "Connection") -> ResumeRecord:

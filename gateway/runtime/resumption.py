@@ -3,6 +3,7 @@
 Single use, kept for the resume window.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -41,9 +42,15 @@ class Resumption:
         self._live = live
         self.window_ms = window_ms
 
-    async def keep(self, token: str, record: ResumeRecord) -> None:
-        """Store the record under the token, for one window from now."""
-        await self._live.put_once("resume", digest(token), _encoder.encode(record), ttl_ms=self.window_ms)
+    async def keep(self, records: Sequence[tuple[str, ResumeRecord]]) -> set[str]:
+        """Store records under tokens, for one window from now. Returns the tokens used up already.
+
+        Those are not made good again: another connection, here or elsewhere, has taken the place of theirs.
+        """
+        tokens = {digest(token): token for token, _ in records}
+        entries = [(digest(token), _encoder.encode(record)) for token, record in records]
+        taken = await self._live.put_once("resume", entries, ttl_ms=self.window_ms)
+        return {tokens[each] for each in taken}
 
     async def take(self, token: str, tenant: str, user: str) -> ResumeRecord | None:
         """Use the token up. None: unknown, used, too old, another user's, or the store is away."""

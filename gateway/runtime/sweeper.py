@@ -3,6 +3,8 @@
 Lives extended, expired sessions ended, states, empty rooms, revocations.
 """
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from store.errors import Unavailable
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from gateway.runtime.node import Node
 
 BATCH: Final = 100
+# Live records in one call: about 200 bytes each.
+RECORDS: Final = 500
 # A session without traffic for this long is idle.
 QUIET_S: Final = 30.0
 # Expiries are stored a little ahead, so that a busy session is written once in this time and not with
@@ -73,26 +77,29 @@ class Sweeper:
                 room.step("quiet")
         # A session that is hosted again by now has another word than its old room's.
         closed = [room for room in self._node.hub.take_closed() if room.id not in rooms]
+        due = iter([room for room in (*closed, *hosted) if room.attachments or room.told != room.state])
         try:
-            for room in (*closed, *hosted):
-                await self._tell(room)
+            while batch := list(islice(due, RECORDS)):
+                await self._tell(batch)
         except Unavailable:
             # Soft state. Lives have to be extended all the same, and not after a time-out for each session.
             return
 
-    async def _tell(self, room: "Room") -> None:
-        """Renew the live record of a session that has attachments, or whose state has changed."""
-        if not room.attachments and room.told == room.state:
-            return
+    async def _tell(self, rooms: "Sequence[Room]") -> None:
+        """Renew the live records of sessions that have attachments, or whose state has changed."""
         node = self._node
+        records = [self._record(room) for room in rooms]
+        await node.live.put_sessions(records, lease_ms=int(node.settings.resume_window_s * 1000))
+        for room, record in zip(rooms, records, strict=True):
+            room.told = record.state
+
+    def _record(self, room: "Room") -> LiveSession:
         stats = SessionStats(
             frames_in=room.frames_in,
             frames_out=room.frames_out,
             bytes_in=room.bytes_in,
             bytes_out=room.bytes_out,
             rtt_ms=room.rtt_ms,
-            last_active=node.wall_of(room.last_active),
+            last_active=self._node.wall_of(room.last_active),
         )
-        record = LiveSession(id=room.id, tenant=room.tenant, state=room.state, node=node.id, stats=stats)
-        await node.live.put_session(record, lease_ms=int(node.settings.resume_window_s * 1000))
-        room.told = record.state
+        return LiveSession(id=room.id, tenant=room.tenant, state=room.state, node=self._node.id, stats=stats)

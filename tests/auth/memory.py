@@ -17,10 +17,14 @@ class OnceOnly:
         self.kept: dict[tuple[OnceKind, str], bytes] = {}
         self.ttls_ms: list[int] = []
 
-    async def put_once(self, kind: OnceKind, digest: str, value: bytes, *, ttl_ms: int) -> None:
+    async def put_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> set[str]:
         await turns(1)
-        self.kept[kind, digest] = value
-        self.ttls_ms.append(ttl_ms)
+        for digest, value in entries:
+            self.kept[kind, digest] = value
+            self.ttls_ms.append(ttl_ms)
+        return set()
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
         await turns(1)

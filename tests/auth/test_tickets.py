@@ -46,7 +46,7 @@ async def test_the_race_for_a_ticket_has_one_winner_in_the_embedded_store_too(tm
 
 async def test_of_a_hundred_who_take_a_resume_token_at_once_one_gets_it(store: OnceOnly) -> None:
     resumes, token = Resumption(live(store), 120_000), new_token()
-    await resumes.keep(token, RECORD)
+    await resumes.keep([(token, RECORD)])
     got = await asyncio.gather(*(resumes.take(token, "acme", "alice") for _ in range(100)))
     assert [record for record in got if record is not None] == [RECORD]
     assert store.ttls_ms == [120_000]
@@ -75,7 +75,7 @@ async def test_a_ticket_does_not_outlive_the_token_it_was_made_from(store: OnceO
 async def test_a_store_sees_neither_tickets_nor_resume_tokens(store: OnceOnly) -> None:
     ticket, _ = await Tickets(live(store), StandingClock()).issue(ALICE)
     token = new_token()
-    await Resumption(live(store), 1000).keep(token, RECORD)
+    await Resumption(live(store), 1000).keep([(token, RECORD)])
     assert set(store.kept) == {("ticket", digest(ticket)), ("resume", digest(token))}
     for (_, key), value in store.kept.items():
         for secret in (ticket, token):

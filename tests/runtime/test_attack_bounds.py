@@ -124,7 +124,7 @@ async def test_a_live_store_that_is_away_does_not_hold_up_the_expiry_of_sessions
             asked += 1
             raise Unavailable("away")
 
-        w.node.live.put_session = away  # type: ignore[method-assign]
+        w.node.live.put_sessions = away  # type: ignore[method-assign]
         await w.node.sweeper.sweep()
         assert asked == 1  # a time-out for each session would take longer than sessions live
 

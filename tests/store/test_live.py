@@ -176,10 +176,12 @@ async def test_the_last_record_of_a_session_stands_until_it_expires(timed_live: 
         node="n1",
         stats=SessionStats(frames_in=1, rtt_ms=2.5, last_active=NOW),
     )
-    await live.put_session(
-        LiveSession(id="s1", tenant="t", state="idle", node="n2", stats=SessionStats()), lease_ms=9_000
-    )
-    await live.put_session(record, lease_ms=LEASE_MS)
+    earlier = LiveSession(id="s1", tenant="t", state="idle", node="n1", stats=SessionStats())
+    other = LiveSession(id="s2", tenant="t", state="connecting", node="n1", stats=SessionStats())
+    await live.put_sessions([earlier, other], lease_ms=9_000)
+    await live.put_sessions([record], lease_ms=LEASE_MS)
+    await live.put_sessions([], lease_ms=LEASE_MS)
+    assert await live.session("t", "s2") == other
     assert await live.session("t", "s1") == record
     assert await live.session("u", "s1") is None
     await timed_live.elapse(LEASE_MS)
@@ -206,28 +208,53 @@ async def test_nodes_are_listed_while_their_lease_runs(timed_live: Timed[Live]) 
 
 
 async def test_what_is_taken_once_is_gone(live: Live) -> None:
-    await live.put_once("ticket", "d1", b"who", ttl_ms=LEASE_MS)
+    await live.put_once("ticket", [("d1", b"who"), ("d2", b"")], ttl_ms=LEASE_MS)
     assert await live.take_once("ticket", "d1") == b"who"
     assert await live.take_once("ticket", "d1") is None
+    assert await live.take_once("ticket", "d2") == b""
+    assert await live.take_once("ticket", "d2") is None
+
+
+async def test_what_has_been_taken_stays_taken(live: Live) -> None:
+    assert await live.put_once("resume", [("d1", b"old"), ("d2", b"old")], ttl_ms=LEASE_MS) == set()
+    assert await live.take_once("resume", "d1") == b"old"
+    renewed = [("d1", b"new"), ("d2", b"new"), ("d3", b"new")]
+    assert await live.put_once("resume", renewed, ttl_ms=LEASE_MS) == {"d1"}
+    taken = [await live.take_once("resume", digest) for digest in ("d1", "d2", "d3")]
+    assert taken == [None, b"new", b"new"]
+
+
+async def test_what_has_been_taken_stays_taken_for_as_long_as_somebody_renews_it(
+    timed_live: Timed[Live],
+) -> None:
+    live = timed_live.store
+    await live.put_once("resume", [("d1", b"who")], ttl_ms=LEASE_MS)
+    await live.take_once("resume", "d1")
+    for _ in range(3):
+        await timed_live.elapse(LEASE_MS * 2 // 3)
+        assert await live.put_once("resume", [("d1", b"who")], ttl_ms=LEASE_MS) == {"d1"}
+    await timed_live.elapse(LEASE_MS)
+    assert await live.put_once("resume", [("d1", b"another")], ttl_ms=LEASE_MS) == set()
+    assert await live.take_once("resume", "d1") == b"another"
 
 
 async def test_of_many_who_take_at_once_one_gets_it(live: Live) -> None:
-    await live.put_once("resume", "d1", b"who", ttl_ms=LEASE_MS)
+    await live.put_once("resume", [("d1", b"who")], ttl_ms=LEASE_MS)
     taken = await asyncio.gather(*(live.take_once("resume", "d1") for _ in range(10)))
     assert sorted(taken, key=bool) == [None] * 9 + [b"who"]
 
 
 async def test_kinds_and_digests_are_apart_and_the_last_value_stands(live: Live) -> None:
-    await live.put_once("ticket", "d1", b"ticket", ttl_ms=LEASE_MS)
-    await live.put_once("resume", "d1", b"old", ttl_ms=LEASE_MS)
-    await live.put_once("resume", "d1", b"new", ttl_ms=LEASE_MS)
+    await live.put_once("ticket", [("d1", b"ticket")], ttl_ms=LEASE_MS)
+    await live.put_once("resume", [("d1", b"old")], ttl_ms=LEASE_MS)
+    await live.put_once("resume", [("d1", b"new")], ttl_ms=LEASE_MS)
     assert await live.take_once("resume", "d2") is None
     assert await live.take_once("resume", "d1") == b"new"
     assert await live.take_once("ticket", "d1") == b"ticket"
 
 
 async def test_what_is_not_taken_in_time_is_gone(timed_live: Timed[Live]) -> None:
-    await timed_live.store.put_once("ticket", "d1", b"who", ttl_ms=LEASE_MS)
+    await timed_live.store.put_once("ticket", [("d1", b"who")], ttl_ms=LEASE_MS)
     await timed_live.elapse(LEASE_MS)
     assert await timed_live.store.take_once("ticket", "d1") is None
 
