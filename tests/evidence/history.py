@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 
 # attach: reads on after `seq`. send: gave a message to its client. ack: was told that it is stored as `seq`.
 # refuse: was told that it is not. deliver: was handed a message. complete: says that it has everything.
-Op = Literal["attach", "send", "ack", "refuse", "deliver", "complete"]
+# begin and end are of a fault, whose name stands as `client`: what was done to the servers, not by a client.
+Op = Literal["attach", "send", "ack", "refuse", "deliver", "complete", "begin", "end"]
 
 # 200 bytes a record: 400 MB on disk. A longer run is split, not recorded in part.
 MAX_RECORDS: Final = 2_000_000
@@ -19,7 +20,8 @@ MAX_RECORDS: Final = 2_000_000
 class Record:
     """One thing one client did or saw, at a time on the clock that all clients of the run share.
 
-    `sender` and `id` name a message before it has a seq; `digest` stands for its content.
+    `sender` and `id` name a message before it has a seq; `digest` stands for its content. `node` is where it
+    is attached, where there is more than one.
     """
 
     client: str
@@ -30,6 +32,7 @@ class Record:
     sender: str | None = None
     id: str | None = None
     digest: str | None = None
+    node: str | None = None
 
 
 def digest(role: str, content: str, metadata: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
+
 from tests.evidence.history import digest
 
 
@@ -47,4 +49,30 @@ def read_sqlite(database: Path) -> Stored:
             )
             for session, seq, sender, client_id, role, content, metadata in rows
         ]
+    return Stored(messages, heads)
+
+
+async def read_postgres(url: str) -> Stored:
+    """Read the shared log, in one transaction that can change nothing."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            sessions = await connection.fetch("SELECT id::text, head FROM sessions")
+            rows = await connection.fetch(
+                "SELECT session_id::text, seq, sender, client_id, role, content, metadata::text FROM messages"
+                " ORDER BY session_id, seq"
+            )
+    finally:
+        await connection.close()
+    heads: dict[str, int] = {id: head for id, head in sessions}  # noqa: C416 - a row is no pair to dict()
+    messages = [
+        StoredMessage(
+            session=session,
+            seq=seq,
+            sender=sender,
+            client_id=client_id,
+            digest=digest(role, content, json.loads(metadata)),
+        )
+        for session, seq, sender, client_id, role, content, metadata in rows
+    ]
     return Stored(messages, heads)
