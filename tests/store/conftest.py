@@ -37,7 +37,7 @@ def live(timed_live: Timed[Live]) -> Live:
 
 @pytest.fixture(params=CACHES)
 async def timed_cache(request: pytest.FixtureRequest) -> AsyncIterator[Timed[Cache]]:
-    async with CACHES[request.param]() as opened:
+    async with CACHES[request.param](request) as opened:
         yield opened
 
 

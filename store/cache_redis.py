@@ -1,0 +1,164 @@
+"""The cache of many nodes: versions are compared where they are kept, in scripts, whoever puts and drops.
+
+An entry is a key with its version and its value, and at times another with the oldest version that may be
+stored. On a cluster the entries are spread over its nodes; the two keys of one lie together.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha1
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio.cluster import RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import NoScriptError
+
+from store.cache import Entry
+from store.redis_client import TIMEOUT_S, open_client, translated
+
+# A call takes Redis less than a millisecond. What comes while all are in use waits, within the limit of time.
+CONNECTIONS: Final = 8
+# What one command may hold: while Redis is at it, it does nothing else. 100 entries take it a third of a ms.
+CHUNK_ENTRIES: Final = 100
+CHUNK_BYTES: Final = 1024 * 1024
+# Longer ones are few messages, cheap to read from the log, and would fill the memory of Redis.
+VALUE_BYTES: Final = 512 * 1024
+
+_LUA: Final = Path(__file__).parent / "lua"
+
+
+class _Script:
+    """A script, and the name under which Redis knows it once it has seen it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (_LUA / name).read_text("utf-8")
+        self.sha = sha1(self.text.encode()).hexdigest()  # noqa: S324 (Redis names them so)
+
+
+class _Change(NamedTuple):
+    """What a script is to do with one entry."""
+
+    name: str
+    arguments: tuple[int | bytes, ...]
+
+    @property
+    def bytes(self) -> int:
+        """What it has to carry."""
+        return sum(len(argument) for argument in self.arguments if isinstance(argument, bytes))
+
+
+class RedisCache:
+    """Entries in Redis or in a Redis Cluster. An absent server is no failure of `start`."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._client = open_client(url, connections=CONNECTIONS)
+        self._is_cluster = isinstance(self._client, RedisCluster)
+        self._begin = f"{prefix}:cache:"
+        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._put_script = _Script("cache_put.lua")
+        self._drop_script = _Script("cache_drop.lua")
+
+    async def start(self) -> None:
+        """Nothing to do: the first call connects."""
+
+    async def close(self) -> None:
+        with translated():
+            await self._client.aclose()
+
+    async def get(self, key: str) -> bytes | None:
+        (value,) = await self.get_many([key])
+        return value
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        if not keys:
+            return []
+        names = [self._name(key) for key in keys]
+        # Keys of one command have to lie in one slot.
+        commands = [("GET", name) for name in names] if self._is_cluster else [("MGET", *names)]
+        found = await self._ask(commands)
+        return [_value(stored) for stored in (found if self._is_cluster else found[0])]
+
+    async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
+        if len(value) > VALUE_BYTES:
+            await self.drop(key, version=version, ttl_ms=ttl_ms)
+            return False
+        change = _Change(self._name(key), (version, value))
+        return await self._run(self._put_script, [change], ttl_ms) == [1]
+
+    async def put_many(self, entries: Sequence[Entry], *, ttl_ms: int) -> None:
+        fitting = [entry for entry in entries if len(entry[1]) <= VALUE_BYTES]
+        changes = [_Change(self._name(key), (version, value)) for key, value, version in fitting]
+        await self._run(self._put_script, changes, ttl_ms)
+        if len(fitting) < len(entries):
+            too_long = [(key, version) for key, value, version in entries if len(value) > VALUE_BYTES]
+            await self.drop_many(too_long, ttl_ms=ttl_ms)
+
+    async def drop(self, key: str, *, version: int, ttl_ms: int) -> None:
+        await self.drop_many([(key, version)], ttl_ms=ttl_ms)
+
+    async def drop_many(self, versions: Sequence[tuple[str, int]], *, ttl_ms: int) -> None:
+        changes = [_Change(self._name(key), (version,)) for key, version in versions]
+        await self._run(self._drop_script, changes, ttl_ms)
+
+    def _name(self, key: str) -> str:
+        """Where a value lies. The braces keep what else is known of it in the same slot."""
+        return f"{self._begin}{{{key}}}"
+
+    async def _run(self, script: _Script, changes: Sequence[_Change], ttl_ms: int) -> list[int]:
+        """Run a script over all changes, in one round trip; what it said of each, chunk by chunk."""
+        if not changes:
+            return []
+        calls = [_call(chunk, ttl_ms) for chunk in self._chunks(changes)]
+        answers = await self._ask([("EVALSHA", script.sha, *call) for call in calls])
+        for place, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                # Redis was started anew, or this is another node of the cluster.
+                (answers[place],) = await self._ask([("EVAL", script.text, *calls[place])])
+        return list(chain.from_iterable(answer or () for answer in answers))
+
+    def _chunks(self, changes: Sequence[_Change]) -> Iterator[list[_Change]]:
+        """Cut where one command would hold too much or, on a cluster, what lies in another slot."""
+        gathered: dict[int, list[_Change]] = {}
+        weights: Counter[int] = Counter()
+        for change in changes:
+            slot = key_slot(change.name.encode()) if self._is_cluster else 0
+            chunk = gathered.setdefault(slot, [])
+            chunk.append(change)
+            weights[slot] += change.bytes
+            if len(chunk) == CHUNK_ENTRIES or weights[slot] > CHUNK_BYTES:
+                yield gathered.pop(slot)
+                del weights[slot]
+        yield from gathered.values()
+
+    async def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send commands at once; their answers, that a script is not known among them. Unavailable."""
+        async with self._place():
+            pipeline: Any = self._client.pipeline() if self._is_cluster else self._client.pipeline(False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and not isinstance(answer, NoScriptError):
+                    raise answer
+        return answers
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the connections, for a bounded time. Who cancels a call gives up its connection with it."""
+        with translated():
+            async with asyncio.timeout(TIMEOUT_S), self._places:
+                yield
+
+
+def _call(chunk: Iterable[_Change], ttl_ms: int) -> tuple[Any, ...]:
+    """The number of keys, KEYS and ARGV of the scripts."""
+    keys = [name for change in chunk for name in (change.name, f"{change.name}:floor")]
+    return len(keys), *keys, ttl_ms, *chain.from_iterable(change.arguments for change in chunk)
+
+
+def _value(stored: bytes | None) -> bytes | None:
+    return None if stored is None else stored.partition(b":")[2]
