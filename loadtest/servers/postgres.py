@@ -130,7 +130,8 @@ class PostgresServer:
         )
         if answer.returncode != 0:
             raise ServerFailed(answer.stderr.strip())
-        return [tuple(row) for row in csv.reader(io.StringIO(answer.stdout)) if row]
+        # An empty line is a row of one empty column.
+        return [tuple(row) or ("",) for row in csv.reader(io.StringIO(answer.stdout))]
 
     # -- its life
 
