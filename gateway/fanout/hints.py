@@ -24,14 +24,11 @@ class SignalHint(msgspec.Struct, frozen=True, tag=2, array_like=True):
     but: str = ""
 
 
-class NoticeHint(msgspec.Struct, frozen=True, tag=3, array_like=True):
-    """A frame that is not droppable, for everybody on the channel but one connection (empty.
+class ChangedHint(msgspec.Struct, frozen=True, tag=3, array_like=True):
+    """The session was changed and has this version by now; `frame` tells of it, and is not droppable."""
 
-    For everybody).
-    """
-
+    version: int
     frame: bytes
-    but: str = ""
 
 
 class EndedHint(msgspec.Struct, frozen=True, tag=4, array_like=True):
@@ -58,11 +55,12 @@ class SupersededHint(msgspec.Struct, frozen=True, tag=5, array_like=True):
 
 
 class MemberHint(msgspec.Struct, frozen=True, tag=6, array_like=True):
-    """A user's right has changed.
+    """A user's right has changed, and with it the session's version.
 
     `role` is None when it is gone, and `farewell` what that user is then told.
     """
 
+    version: int
     frame: bytes
     user: str
     role: Role | None
@@ -75,7 +73,7 @@ class RevokedHint(msgspec.Struct, frozen=True, tag=7, array_like=True):
     before: int
 
 
-Hint = MessageHint | SignalHint | NoticeHint | EndedHint | SupersededHint | MemberHint | RevokedHint
+Hint = MessageHint | SignalHint | ChangedHint | EndedHint | SupersededHint | MemberHint | RevokedHint
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Hint]] = msgspec.msgpack.Decoder(Hint)

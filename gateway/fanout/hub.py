@@ -1,35 +1,28 @@
 """The rooms of one node: opened with the first attachment, fed by the bus, mended from the log."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, assert_never
 
 import structlog
 
+from gateway import errors
 from gateway.fanout import hints
 from gateway.fanout.channels import Channels
+from gateway.fanout.mending import Mender
 from gateway.fanout.outlet import Outlet
 from gateway.fanout.replaying import Replayer
 from gateway.fanout.room import Attachment, Reader, Room
-from gateway.protocol import replies
 from gateway.protocol.replay import Replay
 from store.bus import Bus
-from store.errors import Unavailable
 from store.log import Log
-from store.types import Access, Session
+from store.types import Access, Role, Session
 
-# A hint may be overtaken by a few others on its way; a hole older than this is loss, and the log is read.
-PATIENCE_S: Final = 0.02
-# Larger holes are not filled for the room: its readers fetch them each at its own pace, in pages.
-FILL_LIMIT: Final = 256
-# Holes filled at one time by the whole node: after a deaf bus every room has one, and each fill may be
-# FILL_LIMIT large messages.
-FILLS_AT_ONCE: Final = 8
-HEADS_BATCH: Final = 500
 # Rooms without attachments are kept for the resume window, so that a resume finds its tail. Above this
 # many the oldest go at once.
 EMPTY_ROOMS: Final = 1_000
+# Readings of a session that each were too old when they came: it changes all the time, or somebody hints at
+# what does not exist.
+LOOKS: Final = 10
 
 _logger = structlog.get_logger("gateway.fanout")
 
@@ -48,47 +41,57 @@ class Listener(Protocol):
 
 
 class _Opening:
-    """What was heard of a session while its room was being opened."""
+    """What was heard of a session while its room was being opened, or somebody about to attach to it."""
 
-    __slots__ = ("changes", "known", "openers")
+    __slots__ = ("ends", "epoch", "known", "openers", "version")
 
     def __init__(self) -> None:
         self.openers = 0
         self.known = 0
-        self.changes = 0  # of who may read it, and how
+        self.version = 0
+        self.epoch = 0
+        self.ends = 0
 
     def note(self, hint: hints.Hint) -> None:
         """Keep what the reading of the session may be too old to show."""
-        if isinstance(hint, hints.MessageHint):
-            self.known = max(self.known, hint.seq)
-        elif isinstance(hint, hints.EndedHint | hints.SupersededHint | hints.MemberHint):
-            self.changes += 1
+        match hint:
+            case hints.MessageHint(seq=seq):
+                self.known = max(self.known, seq)
+            case hints.ChangedHint(version=version) | hints.MemberHint(version=version):
+                self.version = max(self.version, version)
+            case hints.SupersededHint(epoch=epoch):
+                self.epoch = max(self.epoch, epoch)
+            case hints.EndedHint():
+                self.ends += 1
+            case hints.SignalHint() | hints.RevokedHint():
+                pass
+            case _:
+                assert_never(hint)
 
-    async def settled(self, look: Callable[[], Coroutine[Any, Any, Access]]) -> Access:
-        """Read the session until nothing has changed meanwhile: what was read may be too old to show it."""
-        while True:
-            changes = self.changes
-            access = await look()
-            if self.changes == changes:
-                return access
+    def shows(self, session: Session) -> bool:
+        """Whether the reading is as new as all that was heard."""
+        return session.version >= self.version and session.epoch >= self.epoch
 
 
 class Hub:
     """Session → room → attachments, and user → connections, of one node."""
 
-    def __init__(self, log: Log, bus: Bus, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        self._log = log
-        self._spawn = spawn
+    def __init__(
+        self,
+        log: Log,
+        bus: Bus,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._monotonic = monotonic
         self._channels = Channels(bus, spawn)
         self._replayer = Replayer(log, spawn)
+        self.mender = Mender(log, spawn, self)
         self.rooms: dict[str, Room] = {}
         self._empty: dict[str, Room] = {}  # in the order in which they emptied
         self._closed: list[Room] = []  # since the last sweep, which empties it
         self._users: dict[str, dict[str, Listener]] = {}
         self._opening: dict[str, _Opening] = {}
-        self._impatient: set[str] = set()
-        self._filling: set[str] = set()
-        self._fills = asyncio.Semaphore(FILLS_AT_ONCE)
 
     # -- what the bus brings
 
@@ -116,19 +119,17 @@ class Hub:
         match hint:
             case hints.MessageHint(seq, frame):
                 room.deliver(seq, frame)
-                if room.relay.has_hole:
-                    self._mend_soon(room)
+                self.mender.look(room)
             case hints.SignalHint(frame, but):
                 room.signal(frame, but)
-            case hints.NoticeHint(frame, but):
-                room.notify(frame, but)
+            case hints.ChangedHint() | hints.MemberHint():
+                room.change(hint)
+                self.mender.look(room)
+                self._emptied(room)
             case hints.EndedHint(frame, head):
-                room.end(frame, head)
-                self._close(room)
+                self.end(room, frame, head)
             case hints.SupersededHint(frame, epoch, by):
-                room.supersede(frame, epoch, by)
-            case hints.MemberHint():
-                room.change_member(hint)
+                self.supersede(room, frame, epoch, by)
             case hints.RevokedHint():
                 pass
             case _:
@@ -175,7 +176,7 @@ class Hub:
         opening = self._opening.setdefault(session, _Opening())
         opening.openers += 1
         try:
-            access = await opening.settled(look)
+            access = await self._settled(session, opening, look)
             room = self.rooms.get(session)
             if room is None:
                 room = self._make(access.session, opening)
@@ -186,12 +187,27 @@ class Hub:
                 del self._opening[session]
             self._channels.release(channel)
 
+    async def _settled(
+        self, session: str, opening: _Opening, look: Callable[[], Coroutine[Any, Any, Access]]
+    ) -> Access:
+        """Read the session until nothing is known that the reading is too old to show."""
+        for _ in range(LOOKS):
+            ends = opening.ends
+            access = await look()
+            room = self.rooms.get(session)
+            is_new = room is None or (
+                access.session.version >= room.versions.told and access.session.epoch >= room.epoch
+            )
+            if is_new and opening.ends == ends and opening.shows(access.session):
+                return access
+        raise errors.Unavailable("the session changes too fast to be read: try again", retry_after_ms=1000)
+
     def _make(self, session: Session, opening: "_Opening") -> Room:
         self._channels.retain(hints.session_channel(session.id))
         room = self.rooms[session.id] = Room(session, self._replayer.pump)
         self._park(room)
-        if room.relay.heard(opening.known):
-            self._mend_soon(room)
+        room.relay.heard(opening.known)
+        self.mender.look(room)
         return room
 
     def attach(
@@ -211,13 +227,17 @@ class Hub:
             attachment.tell_missed()
             self._replayer.pump(attachment)
 
-    def detach(self, attachment: Attachment, now: float) -> None:
+    def detach(self, attachment: Attachment) -> None:
         """Take an attachment out; its room stays for a while."""
         room = attachment.room
         if room.attachments.get(attachment.reader.id) is attachment:
             del room.attachments[attachment.reader.id]
+        self._emptied(room)
+
+    def _emptied(self, room: Room) -> None:
+        """See whether a room has no attachments any more; then it is kept for a while."""
         if not room.attachments and not room.is_ended and room.empty_since is None:
-            room.empty_since = now
+            room.empty_since = self._monotonic()
             room.step("emptied")
             self._park(room)
 
@@ -250,56 +270,33 @@ class Hub:
             self._closed.append(room)
             self._channels.release(hints.session_channel(room.id))
 
-    # -- holes
+    # -- what is found by comparing rooms with the log
 
-    def gap(self) -> None:
-        """The bus may have lost something: compare heads now, not only with the next round."""
-        self._spawn(self._compare_now())
-
-    async def _compare_now(self) -> None:
-        # The next round comes by itself.
-        with suppress(Unavailable):
-            await self.compare_heads()
-
-    async def compare_heads(self) -> None:
-        """Find messages whose hints were lost, the last ones included. Unavailable is for the caller."""
+    async def renew(self) -> None:
+        """Subscribe to what could not be subscribed to."""
         await self._channels.renew()
-        ids = [room.id for room in self.rooms.values()]
-        for start in range(0, len(ids), HEADS_BATCH):
-            standings = await self._log.standings(ids[start : start + HEADS_BATCH])
-            for session, standing in standings.items():
-                room = self.rooms.get(session)
-                if room is not None and room.relay.heard(standing.head):
-                    self.mend(room)
 
-    def _mend_soon(self, room: Room) -> None:
-        if room.id not in self._impatient:
-            self._impatient.add(room.id)
-            asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience, room)
+    def end(self, room: Room, frame: bytes, head: int) -> None:
+        """The room's session has ended with `head` as its last seq."""
+        room.end(frame, head)
+        self._over(room)
 
-    def _lose_patience(self, room: Room) -> None:
-        self._impatient.discard(room.id)
-        if room.relay.has_hole and self.rooms.get(room.id) is room:
-            self.mend(room)
+    def vanish(self, room: Room) -> None:
+        """The room's session does not exist any more."""
+        room.vanish()
+        self._over(room)
 
-    def mend(self, room: Room) -> None:
-        """Close a hole from the log."""
-        if room.relay.known - room.relay.head > FILL_LIMIT:
-            room.jump()
-        elif room.id not in self._filling:
-            self._filling.add(room.id)
-            self._spawn(self._fill(room))
+    def supersede(self, room: Room, frame: bytes, epoch: int, by: tuple[str, ...] = ()) -> None:
+        """The room's session was taken over under `epoch`."""
+        room.supersede(frame, epoch, by)
+        self._emptied(room)
 
-    async def _fill(self, room: Room) -> None:
-        try:
-            async with self._fills:
-                messages = await self._log.read(room.id, after=room.relay.head, limit=FILL_LIMIT)
-                for message in messages:
-                    room.deliver(message.seq, replies.message(message))
-        except Unavailable:
-            return  # heads are compared again
-        finally:
-            self._filling.discard(room.id)
-        # A hint that came while we read may have opened the next hole.
-        if messages and room.relay.has_hole:
-            self._mend_soon(room)
+    def refresh(self, room: Room, session: Session, roles: Mapping[str, Role]) -> None:
+        """The room's session was changed; this is how it is by now."""
+        room.refresh(session, roles)
+        self._emptied(room)
+
+    def _over(self, room: Room) -> None:
+        if (opening := self._opening.get(room.id)) is not None:
+            opening.ends += 1
+        self._close(room)

@@ -4,15 +4,16 @@ turn.
 What has to be awaited (pages of the log, subscriptions) is the hub's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.fanout.hints import MemberHint
 from gateway.fanout.outlet import Outlet
 from gateway.fanout.relay import Relay
-from gateway.protocol import lifecycle
+from gateway.fanout.versions import VersionedHint, Versions
+from gateway.protocol import lifecycle, replies
 from gateway.protocol.replay import Replay
-from store.types import Role, Session
+from store.types import Change, Role, Session
 
 
 class Reader(Protocol):
@@ -39,6 +40,7 @@ class Attachment:
         "farewell",
         "is_announced",
         "is_pumped",
+        "is_taking_over",
         "missed",
         "outlet",
         "reader",
@@ -56,8 +58,9 @@ class Attachment:
         self.epoch = epoch  # the fencing number held; None where the session is not exclusive
         self.is_announced = False  # whether its client has heard `live`
         self.is_pumped = False  # whether a replay of the hub's is at work for it
+        self.is_taking_over = False  # whether its own client is just raising the epoch
         self.farewell: bytes | None = None  # the last frame, once everything before it was read
-        self.missed: bytes | None = None  # the latest notice that came while the reader lagged
+        self.missed: bytes | None = None  # the latest change told while the reader lagged
 
     def tell(self, frame: bytes) -> None:
         """Pass on something that is not dropped; to a reader that lags, the latest when it reads again.
@@ -80,9 +83,9 @@ class Room:
     """A hosted session: relay, attachments, state, and what its heartbeats have to extend."""
 
     __slots__ = (
-        "attachments", "bytes_in", "bytes_out", "empty_since", "expires_at", "frames_in", "frames_out", "id",
-        "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay", "rtt_ms", "state",
-        "tenant", "told", "ttl_s",
+        "attachments", "bytes_in", "bytes_out", "empty_since", "epoch", "expires_at", "frames_in",
+        "frames_out", "id", "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay",
+        "rtt_ms", "state", "tenant", "told", "ttl_s", "versions",
     )  # fmt: skip
 
     def __init__(self, session: Session, pump: Callable[[Attachment], None]) -> None:
@@ -94,6 +97,8 @@ class Room:
         self.is_touched = False
         self.is_ended = False
         self.relay = Relay(session.head)
+        self.versions = Versions(session.version)
+        self.epoch = session.epoch  # the highest heard of
         self.attachments: dict[str, Attachment] = {}
         self.pump = pump
         self.state: lifecycle.State = "connecting"
@@ -142,11 +147,54 @@ class Room:
             if attachment.reader.id != but:
                 attachment.outlet.put_ephemeral(frame)
 
-    def notify(self, frame: bytes, but: str) -> None:
-        """Pass on something that is not dropped."""
+    def change(self, hint: VersionedHint) -> None:
+        """Take the hint of a change, and tell everybody of whatever is now in order."""
+        for due in self.versions.offer(hint):
+            self._apply(due)
+
+    def refresh(self, session: Session, roles: Mapping[str, Role]) -> None:
+        """Tell everybody how the session is by now: hints of changes were lost.
+
+        `roles` are those of its members, read after the session.
+        """
+        if session.version <= self.versions.told:
+            return  # the hints have come meanwhile
+        change = Change(
+            title=session.title, context=session.context, metadata=session.metadata, status=session.status
+        )
+        event = replies.session_event(
+            self.id, session.version, "archived" if session.status == "archived" else "updated", change
+        )
+        due = self.versions.jump(session.version)
+        for attachment in list(self.attachments.values()):
+            role = roles.get(attachment.reader.user)
+            if role is None:
+                attachment.outlet.put(replies.session_event(self.id, session.version, "deleted"))
+                self.release(attachment)
+            else:
+                attachment.role = role
+                attachment.tell(event)
+        for hint in due:
+            self._apply(hint)
+
+    def _apply(self, hint: VersionedHint) -> None:
+        if isinstance(hint, MemberHint):
+            self._change_member(hint)
+            return
         for attachment in self.attachments.values():
-            if attachment.reader.id != but:
-                attachment.tell(frame)
+            attachment.tell(hint.frame)
+
+    def _change_member(self, hint: MemberHint) -> None:
+        """Tell everybody. For who is no member any more the session is no more, and they are let go."""
+        for attachment in list(self.attachments.values()):
+            if attachment.reader.user != hint.user:
+                attachment.tell(hint.frame)
+            elif hint.role is None:
+                attachment.outlet.put(hint.farewell)
+                self.release(attachment)
+            else:
+                attachment.tell(hint.frame)
+                attachment.role = hint.role
 
     def end(self, frame: bytes, head: int) -> None:
         """The session is over: let everybody read up to `head`, then tell them and let go."""
@@ -159,31 +207,34 @@ class Room:
                 attachment.replay.behind(head)
             self.settle(attachment)
 
-    def supersede(self, frame: bytes, epoch: int, by: tuple[str, ...]) -> None:
+    def vanish(self) -> None:
+        """The session and all its messages are gone from the log: there is nothing left to read up to."""
+        self.is_ended = True
+        self.step("ended")
+        frame = replies.session_event(self.id, self.versions.known + 1, "deleted")
+        for attachment in list(self.attachments.values()):
+            attachment.outlet.put(frame)
+            self.release(attachment)
+
+    def supersede(self, frame: bytes, epoch: int, by: tuple[str, ...] = ()) -> None:
         """Let go of attachments that hold an older epoch: a newer one has taken the session over.
 
         Attachments of the client that did so go on under the new one: it attaches again, or moves.
         """
+        self.epoch = max(self.epoch, epoch)
         for attachment in list(self.attachments.values()):
             if attachment.epoch is None or attachment.epoch >= epoch:
                 continue
             if attachment.reader.id in by:
                 attachment.epoch = epoch
-            else:
+            elif not attachment.is_taking_over:
                 attachment.outlet.put(frame)
                 self.release(attachment)
 
-    def change_member(self, hint: MemberHint) -> None:
-        """Tell everybody. For who is no member any more the session is no more, and they are let go."""
-        for attachment in list(self.attachments.values()):
-            if attachment.reader.user != hint.user:
-                attachment.tell(hint.frame)
-            elif hint.role is None:
-                attachment.outlet.put(hint.farewell)
-                self.release(attachment)
-            else:
-                attachment.tell(hint.frame)
-                attachment.role = hint.role
+    @property
+    def has_outdated(self) -> bool:
+        """Whether an attachment holds an older epoch than the session has."""
+        return any(a.epoch is not None and a.epoch < self.epoch for a in self.attachments.values())
 
     def settle(self, attachment: Attachment) -> None:
         """Do what is due when an attachment has caught up, or else see to it that it catches up."""

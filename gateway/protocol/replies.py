@@ -20,7 +20,7 @@ from gateway.protocol.limits import Limits
 from gateway.protocol.shapes import HeartbeatSession as HeartbeatSession
 from gateway.protocol.shapes import MigrateReason as MigrateReason
 from gateway.protocol.shapes import SessionEventName as SessionEventName
-from store.types import EMPTY_OBJECT, Access, Change, Message, Session
+from store.types import EMPTY_OBJECT, Access, Change, Message
 
 
 class WelcomeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,8 +170,8 @@ def closed(id: str | None, session: str) -> bytes:
     return _reply(frame, id)
 
 
-def session_event(session: Session, event: SessionEventName, change: Change | None = None) -> bytes:
-    """Tell everybody attached what has happened to the session."""
+def session_event(session: str, version: int, event: SessionEventName, change: Change | None = None) -> bytes:
+    """Tell everybody attached what has happened to the session, and which version it has by now."""
     changes: shapes.Changes = {}
     if change is not None:
         if change.title is not None:
@@ -184,9 +184,9 @@ def session_event(session: Session, event: SessionEventName, change: Change | No
             changes["status"] = change.status
     frame: shapes.SessionEvent = {
         "type": "session",
-        "session": session.id,
+        "session": session,
         "event": event,
-        "version": session.version,
+        "version": version,
         "changes": changes,
     }
     return encode(frame)

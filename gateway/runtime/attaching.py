@@ -1,14 +1,24 @@
 """How a connection becomes a reader of a session."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from gateway import errors
 from gateway.protocol import replies
 from store.types import Access
 
 if TYPE_CHECKING:
-    from gateway.fanout.room import Room
+    from gateway.fanout.room import Attachment, Room
     from gateway.runtime.connection import Connection
+
+
+class Arrival(NamedTuple):
+    """An attachment that the indexes do not hold yet."""
+
+    session: str
+    was_here: bool  # whether another connection of the user was attached on this node before
 
 
 async def attach(connection: "Connection", session: str, since: int | None, request_id: str | None) -> None:
@@ -16,58 +26,105 @@ async def attach(connection: "Connection", session: str, since: int | None, requ
 
     The cursor is set anew.
     """
+    arrival = await enter(connection, session, since, request_id)
+    if arrival is not None:
+        await arrived(connection, [arrival])
+
+
+async def enter(
+    connection: "Connection", session: str, since: int | None, request_id: str | None
+) -> Arrival | None:
+    """Attach and answer, without telling the indexes yet: `arrived` does. None: the connection is over."""
     node = connection.node
-    identity = connection.caller
     if session not in connection.attachments and len(connection.attachments) >= node.limits.attachments:
         raise errors.LimitReached(f"{node.limits.attachments} attachments are allowed: detach one first")
-
-    async def look() -> Access:
-        # Subscribed by now: whatever is committed after this read is heard of.
-        return await node.sessions.live_access(identity.tenant, identity.user, session)
-
-    access = await look()  # before anything is subscribed for somebody who has no right to it
-    _check_cursor(since, access.session.head)  # and before anything is taken from whoever holds it
-    epoch: int | None = None
-    if access.session.exclusive and access.role != "reader":
-        epoch = await node.sessions.take_over(identity.tenant, session, connection.of_client)
-    room, access = await node.hub.open(session, look)
+    look = _Look(connection, session, since)
+    try:
+        # Subscribed before the one reading there is: whatever is committed after it is heard of. Who has no
+        # right to the session costs a subscription for as long as the reading takes, and hears nothing.
+        room, access = await node.hub.open(session, look)
+    finally:
+        look.over()
     if connection.is_over:
-        return
+        return None
     was_here = any(other.reader.user == connection.user for other in room.attachments.values())
-    _admit(connection, room, access, since, epoch, request_id)
+    _admit(connection, room, look, access, request_id)
+    return Arrival(session, was_here)
+
+
+async def arrived(connection: "Connection", arrivals: Sequence[Arrival]) -> None:
+    """Tell the indexes of what the connection has attached to, then everybody there of a user who is new."""
+    node = connection.node
     await node.leases.assert_now(connection)
-    if session in connection.attachments:
-        await node.presence.joined(connection.entry, session, was_here=was_here)
+    for session, was_here in arrivals:
+        if session in connection.attachments:
+            await node.presence.joined(connection.entry, session, was_here=was_here)
 
 
-def _check_cursor(since: int | None, head: int) -> None:
+class _Look:
+    """Reads what the connection may do in the session; takes an exclusive one over, once."""
+
+    def __init__(self, connection: "Connection", session: str, since: int | None) -> None:
+        self._connection = connection
+        self._session = session
+        self.since = since
+        self.epoch: int | None = None
+        self._taking: list[Attachment] = []
+
+    async def __call__(self) -> Access:
+        connection = self._connection
+        node, identity = connection.node, connection.caller
+        access = await node.sessions.live_access(identity.tenant, identity.user, self._session)
+        check_cursor(self.since, access.session.head)  # before anything is taken from whoever holds it
+        if access.session.exclusive and access.role != "reader" and self.epoch is None:
+            self._spare()
+            self.epoch = await node.sessions.take_over(access.session, connection.of_client)
+            return msgspec.structs.replace(
+                access, session=msgspec.structs.replace(access.session, epoch=self.epoch)
+            )
+        return access
+
+    def _spare(self) -> None:
+        """Have the attachments of this client not turned out by the epoch it is about to raise itself."""
+        connections = self._connection.node.connections
+        for name in self._connection.of_client:
+            other = connections.get(name)
+            attachment = None if other is None else other.attachments.get(self._session)
+            if attachment is not None:
+                attachment.is_taking_over = True
+                self._taking.append(attachment)
+
+    def over(self) -> None:
+        """The attempt is over, whatever came of it."""
+        for attachment in self._taking:
+            attachment.is_taking_over = False
+
+
+def check_cursor(since: int | None, head: int) -> None:
+    """BadRequest for a cursor that the session does not have."""
     if since is not None and since > head:
         raise errors.BadRequest(f"since is {since}, but the session has only {head} messages")
 
 
 def _admit(
-    connection: "Connection",
-    room: "Room",
-    access: Access,
-    since: int | None,
-    epoch: int | None,
-    request_id: str | None,
+    connection: "Connection", room: "Room", look: _Look, access: Access, request_id: str | None
 ) -> None:
     """Put the connection into the room, in one loop turn with the room's opening."""
     node = connection.node
     head = max(room.relay.head, access.session.head)
-    if room.relay.heard(head):
-        node.hub.mend(room)
-    if epoch is not None and access.session.epoch > epoch:
+    room.relay.heard(head)
+    room.versions.heard(access.session.version)
+    node.hub.mender.look(room)
+    if look.epoch is not None and max(access.session.epoch, room.epoch) > look.epoch:
         raise errors.Superseded("another attachment has taken this session over in the meantime")
-    _check_cursor(since, head)
+    check_cursor(look.since, head)
     earlier = connection.attachments.get(room.id)
-    cursor = head if since is None else since
-    attachment = node.hub.attach(room, connection, cursor, access, epoch)
+    cursor = head if look.since is None else look.since
+    attachment = node.hub.attach(room, connection, cursor, access, look.epoch)
     connection.attachments[room.id] = attachment
     attachment.replay.behind(head)  # the room may still be reading what it missed itself
     connection.seen[room.id] = cursor
     if earlier is not None and earlier.room is not room:
-        node.hub.detach(earlier, node.clock.monotonic())
+        node.hub.detach(earlier)
     connection.outlet.put(replies.attached(request_id, access, head, cursor, room.state))
     node.hub.catch_up(attachment)

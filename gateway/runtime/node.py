@@ -11,6 +11,7 @@ from gateway.auth.revocations import Revocations
 from gateway.auth.tickets import Tickets
 from gateway.auth.tokens import Tokens
 from gateway.clock import Clock
+from gateway.fanout.comparison import Comparison
 from gateway.fanout.hub import Hub
 from gateway.fanout.presence import Presence
 from gateway.fanout.publish import Publisher
@@ -31,8 +32,6 @@ from store.open import Stores
 from store.records import Records
 from store.types import NodeEntry, Revocation
 
-# DESIGN: a lost last hint is found within 5 s; one pause and the time of the reading have to fit.
-HEADS_S: Final = 4.0
 LEAVES_S: Final = 1.0
 NODE_LEASE_MS: Final = 15_000
 NODE_RENEW_S: Final = 5.0
@@ -94,7 +93,8 @@ class Node:
         self.tasks = Tasks()
         self.spawn = self.tasks.spawn
         self.publisher = Publisher(stores.bus)
-        self.hub = Hub(stores.log, stores.bus, self.spawn)
+        self.hub = Hub(stores.log, stores.bus, self.spawn, clock.monotonic)
+        self.comparison = Comparison(stores.log, self.hub, self.hub.mender, lambda: stores.bus.state != "up")
         self.presence = Presence(stores.live, self.publisher, clock.monotonic)
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.leases = Leases(stores.live, self.records, self.resumption, settings.heartbeat_timeout_ms)
@@ -120,13 +120,13 @@ class Node:
 
     async def start(self) -> None:
         """Open the stores and begin to work."""
-        await self._stores.start(self.hub.receive, self.hub.gap)
+        await self._stores.start(self.hub.receive, self.comparison.ask)
         await self.revocations.start()
         await self._renew_lease()
         self._committing = asyncio.get_running_loop().create_task(self._commit())
         self.tasks.every(FLUSH_S, "leases", self.leases.flush)
         self.tasks.every(self.settings.sweep_s, "sweeper", self.sweeper.sweep)
-        self.tasks.every(HEADS_S, "heads", self.hub.compare_heads)
+        self.tasks.keep("comparison", self.comparison.run)
         self.tasks.every(LEAVES_S, "presence", self.presence.announce_leaves)
         self.tasks.every(NODE_RENEW_S, "node_lease", self._renew_lease)
 
@@ -183,7 +183,7 @@ class Node:
 
     def detach(self, connection: Connection, attachment: Attachment) -> None:
         """End an attachment at its client's wish."""
-        self.hub.detach(attachment, self.clock.monotonic())
+        self.hub.detach(attachment)
         connection.left(attachment.room.id)
 
     def departed(self, connection: Connection, code: int) -> None:
@@ -198,9 +198,8 @@ class Node:
         tenant = connection.caller.tenant
         self.hub.unlisten(tenant, connection.user, connection)
         self.leases.departed(connection)
-        now = self.clock.monotonic()
         for attachment in list(connection.attachments.values()):
-            self.hub.detach(attachment, now)
+            self.hub.detach(attachment)
             self.presence.left(tenant, attachment.room.id, connection.user)
         connection.attachments.clear()
 

@@ -17,6 +17,7 @@ from gateway.fanout.hints import MemberHint
 from gateway.fanout.publish import Publisher
 from gateway.protocol import replies
 from gateway.protocol.frames import MAX_TTL_S
+from gateway.protocol.replies import SessionEventName
 from store import errors as store_errors
 from store.log import Log
 from store.records import Records
@@ -138,10 +139,9 @@ class Sessions:
             changed = await self._records.update(
                 identity.tenant, session, change, now=self._clock.now_ms(), expected_version=expected_version
             )
-        frame = replies.session_event(
-            changed, "archived" if change.status == "archived" else "updated", change
-        )
-        self._publisher.notice(session, frame)
+        event: SessionEventName = "archived" if change.status == "archived" else "updated"
+        frame = replies.session_event(session, changed.version, event, change)
+        self._publisher.changed(session, changed.version, frame)
         return changed
 
     async def end(self, identity: Identity, session: str, reason: EndReason = "closed") -> Session:
@@ -160,20 +160,18 @@ class Sessions:
     def tell_ended(self, session: Session) -> None:
         """Tell the attachments of a session that has just ended."""
         reason = session.end_reason or "closed"
-        self._publisher.ended(session, reason, replies.session_event(session, reason))
+        frame = replies.session_event(session.id, session.version, reason)
+        self._publisher.ended(session, reason, frame)
 
-    async def take_over(self, tenant: str, session: str, by: tuple[str, ...]) -> int:
-        """Take an exclusive session over for the client of the connections `by`.
+    async def take_over(self, session: Session, by: tuple[str, ...]) -> int:
+        """Take an exclusive session over for the client of the connections `by`; return the new epoch.
 
-        Who held it is told and can write no more.
-
-        Returns the new epoch.
+        Who held it is told and can write no more. The version stays, so the row may be one just read.
         """
         with translated():
-            epoch = await self._records.take_over(tenant, session)
-            row = await self._log.get(tenant, session)
-        if row is not None:
-            self._publisher.superseded(session, replies.session_event(row, "superseded"), epoch, by)
+            epoch = await self._records.take_over(session.tenant, session.id)
+        frame = replies.session_event(session.id, session.version, "superseded")
+        self._publisher.superseded(session.id, frame, epoch, by)
         return epoch
 
     async def members(self, identity: Identity, session: str) -> list[Member]:
@@ -204,7 +202,8 @@ class Sessions:
             changed = await self._records.put_member(
                 identity.tenant, session, user, role, now=self._clock.now_ms()
             )
-        self._publisher.member(session, MemberHint(replies.session_event(changed, "updated"), user, role))
+        updated = replies.session_event(session, changed.version, "updated")
+        self._publisher.member(session, MemberHint(changed.version, updated, user, role))
         joined = replies.user_signal(user, "session.joined", {"session": session})
         self._publisher.user_signal(identity.tenant, user, joined)
         return changed
@@ -216,8 +215,9 @@ class Sessions:
             changed = await self._records.remove_member(
                 identity.tenant, session, user, now=self._clock.now_ms()
             )
-        updated, gone = (replies.session_event(changed, event) for event in ("updated", "deleted"))
-        self._publisher.member(session, MemberHint(updated, user, None, gone))
+        updated = replies.session_event(session, changed.version, "updated")
+        gone = replies.session_event(session, changed.version, "deleted")
+        self._publisher.member(session, MemberHint(changed.version, updated, user, None, gone))
         return changed
 
     async def _may(

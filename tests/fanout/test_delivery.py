@@ -4,6 +4,7 @@ Whatever is lost, late or slow, each reader has it all, once, in order.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.fanout import hints
+from gateway.fanout.comparison import Comparison
 from gateway.fanout.hub import Hub
 from gateway.fanout.room import Attachment
 from gateway.protocol import replies
@@ -111,7 +113,8 @@ class Play:
     def __init__(self) -> None:
         self.log = ListLog()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.hub = Hub(cast(Log, self.log), cast(Bus, Quiet()), self.spawn)
+        self.hub = Hub(cast(Log, self.log), cast(Bus, Quiet()), self.spawn, time.monotonic)
+        self.comparison = Comparison(cast(Log, self.log), self.hub, self.hub.mender, lambda: False)
         self.late: list[int] = []
         self.readers: list[tuple[Reader, Attachment, int]] = []
 
@@ -160,14 +163,14 @@ class Play:
             case "back":
                 self.log.is_away = False
             case "compare" if not self.log.is_away:
-                await self.hub.compare_heads()
+                await self.comparison.compare()
             case "wait":
                 await turns(amount)
 
     async def attach(self, back: int) -> None:
         room, access = await self.hub.open(SESSION, self.look)
-        if room.relay.heard(access.session.head):
-            self.hub.mend(room)
+        room.relay.heard(access.session.head)
+        self.hub.mender.look(room)
         reader = Reader(len(self.readers))
         cursor = max(0, access.session.head - back)
         attachment = self.hub.attach(room, reader, cursor, access, None)
@@ -180,7 +183,7 @@ class Play:
     async def settle(self) -> None:
         self.log.is_away = False
         if self.readers:
-            await self.hub.compare_heads()
+            await self.comparison.compare()
 
         def complete() -> bool:
             for reader, attachment, _ in self.readers:

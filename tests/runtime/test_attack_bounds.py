@@ -278,6 +278,6 @@ async def test_holes_of_many_rooms_are_not_filled_all_at_once(tmp_path: Path) ->
                 now -= 1
 
         w.node.log.read = counted  # type: ignore[method-assign]
-        await w.node.hub.compare_heads()
+        await w.node.comparison.compare()
         await until(lambda: all(alice.messages(session) == [1] for session in sessions))
         assert 1 <= most <= 8

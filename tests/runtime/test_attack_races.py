@@ -14,11 +14,10 @@ from tests.waiting import turns, until
 
 
 class HeldLook:
-    """Holds back the result of the `nth` reading of a right: what it shows is old by the time it is used."""
+    """Holds back the result of the first reading of a right: what it shows is old by the time it is used."""
 
-    def __init__(self, w: World, nth: int = 2) -> None:
+    def __init__(self, w: World) -> None:
         self._read = w.node.sessions.live_access
-        self._nth = nth
         self.calls = 0
         self.has_read = asyncio.Event()
         self.go = asyncio.Event()
@@ -27,7 +26,7 @@ class HeldLook:
     async def __call__(self, tenant: str, user: str, session: str) -> Access:
         access = await self._read(tenant, user, session)
         self.calls += 1
-        if self.calls == self._nth:
+        if self.calls == 1:
             self.has_read.set()
             await self.go.wait()
         return access
@@ -101,12 +100,22 @@ async def test_of_two_that_take_over_at_once_the_older_is_told(tmp_path: Path) -
         first = await w.client()
         session = await first.open(exclusive=True)
         second, third = await w.client(), await w.client()
-        look = HeldLook(w)
+        take_over = w.node.sessions.take_over
+        has_taken, go = asyncio.Event(), asyncio.Event()
+
+        async def held(*args: Any) -> int:
+            w.node.sessions.take_over = take_over  # type: ignore[method-assign]
+            epoch = await take_over(*args)
+            has_taken.set()
+            await go.wait()
+            return epoch
+
+        w.node.sessions.take_over = held  # type: ignore[method-assign, assignment]
         second.say("attach", session=session, id="late")
-        await look.has_read.wait()
+        await has_taken.wait()
         attached = await third.ask("attach", session=session)
         await turns(3)
-        look.go.set()
+        go.set()
         assert (await answer_of(second, "late"))["code"] == "superseded"
         assert not second.connection.attachments
         assert attached["type"] == "attached"
@@ -316,7 +325,7 @@ async def test_a_stop_in_the_middle_of_requests_closes_and_leaves_nothing_runnin
     async with world(tmp_path) as w:
         alice = await w.client()
         session = await alice.open()
-        look = HeldLook(w, nth=1)
+        look = HeldLook(w)
         alice.say("attach", session=session, since=0, id="a")
         alice.say("history", session=session, id="h")
         alice.say("send", session=session, content="behind", id="c")

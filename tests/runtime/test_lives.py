@@ -243,7 +243,7 @@ async def test_lost_hints_are_found_by_comparing_heads(tmp_path: Path) -> None:
         await alice.send(session, "lost too")
         assert len(deaf) == 2
         assert room.relay.head == 1
-        await w.node.hub.compare_heads()
+        await w.node.comparison.compare()
         await until(lambda: alice.messages(session) == [1, 2, 3])
         assert receive is not None
 
