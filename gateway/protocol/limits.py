@@ -43,6 +43,6 @@ class TokenBucket:
         full_at = self._full_at if self._full_at > now else now
         wait = full_at - now - self._slack
         if wait > 0.0:
-            return wait
+            return wait + _ROUNDING_S
         self._full_at = full_at + self._interval
         return 0.0
