@@ -165,16 +165,22 @@ class Crowd:
 
     async def settle(self, *, within: float = 30.0) -> None:
         """Wait until everything is answered and everybody has everything; the history says so."""
+        await self.answered(within=within)
+        await self.complete(within=within)
+        for speaker in self.speakers:
+            speaker.note_complete()
+
+    async def answered(self, *, within: float) -> None:
+        """Wait until every message is acked or refused."""
         await self._until(lambda: not any(s.unacked for s in self.speakers), within, "every message answered")
+
+    async def complete(self, *, within: float) -> None:
+        """Wait until everybody has whatever is acked by now."""
         heads: Counter[str] = Counter()
         for speaker in self.speakers:
             for session, seq in speaker.heads.items():
                 heads[session] = max(heads[session], seq)
-        await self._until(
-            lambda: all(speaker.has_all(heads) for speaker in self.speakers), within, "everybody complete"
-        )
-        for speaker in self.speakers:
-            speaker.note_complete()
+        await self._until(lambda: all(s.has_all(heads) for s in self.speakers), within, "everybody complete")
 
     async def _until(self, condition: Callable[[], bool], within: float, what: str) -> None:
         try:

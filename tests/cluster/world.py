@@ -19,6 +19,8 @@ SECRET: Final = "a secret of the tests, long enough for HS256"
 HEARTBEAT_MS: Final = 1_000
 # Long beside it: a test must not lose a client because two cores were busy for a moment.
 TIMEOUT_MS: Final = 15_000
+# What an entry of a connection lives for after its last assertion (gateway/runtime/leases.py).
+LEASE_MS: Final = TIMEOUT_MS + 15_000
 # All clients come from one address.
 ROOMY: Final = {
     "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "10000",
@@ -34,10 +36,14 @@ _SAMPLE: Final = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What the nodes stand on. `redis_urls` has one for each node where a proxy stands between; else one."""
+    """What the nodes stand on. Behind proxies each node has a URL of its own, else they share one.
+
+    `database_url` is the way past every proxy, for whoever looks on.
+    """
 
     database_url: str
     redis_urls: tuple[str, ...]
+    database_urls: tuple[str, ...] = ()
 
 
 class World:
@@ -62,7 +68,8 @@ class World:
             }
             if ground is not None:
                 urls = ground.redis_urls
-                settings["GATEWAY_DATABASE_URL"] = ground.database_url
+                databases = ground.database_urls or (ground.database_url,)
+                settings["GATEWAY_DATABASE_URL"] = databases[n % len(databases)]
                 settings["GATEWAY_REDIS_URL"] = urls[n % len(urls)]
                 settings["GATEWAY_REDIS_PREFIX"] = self.prefix
             self.nodes.append(GatewayProcess(folder / f"n{n + 1}", env=settings))

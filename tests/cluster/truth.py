@@ -1,0 +1,72 @@
+"""What Redis says beside what is true: all keys under the prefix, and the crowd's own connections."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from redis.asyncio import Redis
+
+from tests.cluster.crowd import Crowd
+from tests.evidence.indexes import Key, Living, Snapshot, Untrue, check_indexes
+from tests.waiting import until
+
+BATCH: Final = 500
+
+
+async def take_snapshot(url: str, prefix: str) -> Snapshot:
+    """Read every key. Not at one moment, but each of them after the last thing that was done to the crowd."""
+    async with Redis.from_url(url, decode_responses=True) as redis:
+        seconds, micros = await redis.time()
+        names = sorted({name async for name in redis.scan_iter(f"{prefix}:*", count=BATCH)})
+        keys: list[Key] = []
+        for start in range(0, len(names), BATCH):
+            keys += await _keys(redis, names[start : start + BATCH])
+    return Snapshot(prefix=prefix, now_ms=seconds * 1000 + micros // 1000, keys=keys)
+
+
+async def _keys(redis: "Redis", names: Sequence[str]) -> list[Key]:
+    async with redis.pipeline(transaction=False) as asking:
+        for name in names:
+            asking.execute_command("TYPE", name)
+            asking.execute_command("PTTL", name)
+        told = await asking.execute()
+    kinds, ttls = told[::2], told[1::2]
+    sets = [name for name, kind in zip(names, kinds, strict=True) if kind == "zset"]
+    async with redis.pipeline(transaction=False) as asking:
+        for name in sets:
+            asking.execute_command("ZRANGE", name, "0", "-1", "WITHSCORES", withscores=True)
+        members = dict(zip(sets, await asking.execute(), strict=True))
+    return [
+        Key(name=name, ttl_ms=None if ttl == -1 else ttl, members=dict(members.get(name, ())))
+        for name, ttl in zip(names, ttls, strict=True)
+        if ttl != -2
+    ]
+
+
+def living(crowd: Crowd) -> list[Living]:
+    """The connections that are open, as their clients know them from welcome and attached."""
+    return [
+        Living(id=one.connection, user=one.name, node=one.node, sessions=frozenset(one.attached))
+        for one in crowd.speakers
+        if one.is_connected
+    ]
+
+
+async def untrue(url: str, prefix: str, crowd: Crowd, *, lease_ms: int) -> list[Untrue]:
+    """What the indexes say wrongly at this moment; nothing of it, if all is well."""
+    return check_indexes(await take_snapshot(url, prefix), living(crowd), lease_ms=lease_ms)
+
+
+async def until_true(url: str, prefix: str, crowd: Crowd, *, lease_ms: int, within: float) -> None:
+    """Wait until the indexes are true; AssertionError with what is not."""
+    found: list[Untrue] = []
+
+    async def is_true() -> bool:
+        nonlocal found
+        found = await untrue(url, prefix, crowd, lease_ms=lease_ms)
+        return not found
+
+    try:
+        await until(is_true, within=within, what="indexes true")
+    except AssertionError as failure:
+        failure.add_note("\n".join(map(str, [f"{len(found)} entries are wrong", *found[:20]])))
+        raise
