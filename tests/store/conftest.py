@@ -1,16 +1,17 @@
 """The suites of the stores, over every backend that stands in tests/store/backends."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from loadtest.servers.redis import RedisClusterServers
 from store.cache import Cache
 from store.live import Live
 from store.log import Log
 from store.log_sqlite.log import SqliteLog
 from store.records import Records
-from tests.store.backends.buses import BUSES, OpenBus
+from tests.store.backends.buses import BUSES, MANY_NODES, OpenBus
 from tests.store.backends.caches import CACHES
 from tests.store.backends.lives import LIVES
 from tests.store.backends.logs import LOGS
@@ -48,7 +49,21 @@ def cache(timed_cache: Timed[Cache]) -> Cache:
 
 @pytest.fixture(params=BUSES)
 def open_bus(request: pytest.FixtureRequest) -> OpenBus:
-    return BUSES[request.param]
+    return BUSES[request.param](request)
+
+
+@pytest.fixture(params=MANY_NODES)
+def open_node(request: pytest.FixtureRequest) -> OpenBus:
+    """Opens the bus of one node more, each time."""
+    return MANY_NODES[request.param](request)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster62(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClusterServers]:
+    """A Redis Cluster without sharded pub/sub."""
+    folder = tmp_path_factory.mktemp("redis_cluster62")
+    with RedisClusterServers.start(folder, version="packaged") as servers:
+        yield servers
 
 
 @pytest.fixture
