@@ -74,6 +74,62 @@ async def test_of_two_drops_the_newer_counts(cache: Cache) -> None:
     assert await cache.put("k", b"five", version=5, ttl_ms=TTL_MS)
 
 
+async def test_a_value_lives_no_longer_for_what_is_known_of_older_ones(timed_cache: Timed[Cache]) -> None:
+    cache = timed_cache.store
+    await cache.drop("k", version=2, ttl_ms=TTL_MS * 9)
+    assert await cache.put("k", b"two", version=2, ttl_ms=TTL_MS)
+    await timed_cache.elapse(TTL_MS)
+    assert await cache.get("k") is None
+    assert not await cache.put("k", b"one", version=1, ttl_ms=TTL_MS)
+    assert await cache.put("k", b"two", version=2, ttl_ms=TTL_MS)
+
+
+async def test_a_drop_of_older_ones_is_remembered_for_longer_than_the_value_lives(
+    timed_cache: Timed[Cache],
+) -> None:
+    cache = timed_cache.store
+    await cache.put("k", b"three", version=3, ttl_ms=TTL_MS)
+    await cache.drop("k", version=2, ttl_ms=TTL_MS * 9)
+    assert await cache.get("k") == b"three"
+    await timed_cache.elapse(TTL_MS)
+    assert await cache.get("k") is None
+    assert not await cache.put("k", b"one", version=1, ttl_ms=TTL_MS)
+
+
+async def test_a_later_drop_of_older_ones_shortens_no_memory(timed_cache: Timed[Cache]) -> None:
+    cache = timed_cache.store
+    await cache.drop("k", version=3, ttl_ms=TTL_MS * 9)
+    await cache.drop("k", version=2, ttl_ms=TTL_MS)
+    await timed_cache.elapse(TTL_MS)
+    assert not await cache.put("k", b"two", version=2, ttl_ms=TTL_MS)
+
+
+async def test_several_are_put_got_and_dropped_each_by_its_own_version(cache: Cache) -> None:
+    await cache.put("b", b"newer", version=5, ttl_ms=TTL_MS * 9)
+    await cache.put_many([("a", b"1", 1), ("b", b"older", 4), ("c", b"", 3)], ttl_ms=TTL_MS * 9)
+    assert await cache.get_many(["c", "none", "b", "a", "b"]) == [b"", None, b"newer", b"1", b"newer"]
+    await cache.drop_many([("a", 2), ("b", 5), ("none", 7)], ttl_ms=TTL_MS * 9)
+    assert await cache.get_many(["a", "b", "c"]) == [None, b"newer", b""]
+    await cache.put_many([("a", b"1", 1), ("none", b"7", 7)], ttl_ms=TTL_MS * 9)
+    assert await cache.get_many(["a", "none"]) == [None, b"7"]
+    assert await cache.get_many([]) == []
+    await cache.put_many([], ttl_ms=TTL_MS)
+    await cache.drop_many([], ttl_ms=TTL_MS)
+
+
+async def test_of_two_entries_with_one_key_the_newer_stands(cache: Cache) -> None:
+    await cache.put_many([("k", b"2", 2), ("k", b"3", 3), ("k", b"1", 1)], ttl_ms=TTL_MS * 9)
+    assert await cache.get("k") == b"3"
+    await cache.drop_many([("k", 5), ("k", 4)], ttl_ms=TTL_MS * 9)
+    assert not await cache.put("k", b"4", version=4, ttl_ms=TTL_MS)
+
+
+async def test_a_thousand_at_once_are_as_good_as_one(cache: Cache) -> None:
+    entries = [(f"k{number}", b"%d" % number * 1_000, number) for number in range(1_000)]
+    await cache.put_many(entries, ttl_ms=60_000)
+    assert await cache.get_many([key for key, _, _ in entries]) == [value for _, value, _ in entries]
+
+
 async def test_whatever_the_order_of_arrival_the_newest_version_stands(cache: Cache) -> None:
     chance = random.Random(1)  # noqa: S311
     for turn in range(20):
