@@ -35,7 +35,11 @@ class Bus(Protocol):
         """Let go of every socket and task. Idempotent. The receiver is not called after it returned."""
 
     async def subscribe(self, channel: str) -> None:
-        """Receive what is offered on a channel from when this returns on, one's own payloads included."""
+        """Receive what is offered on a channel from when this returns on, one's own payloads included.
+
+        When it raises, one's own are received all the same, those of others as soon as the bus can
+        (`on_gap` tells), until `unsubscribe`.
+        """
 
     async def unsubscribe(self, channel: str) -> None:
         """Stop receiving. Payloads under way may still arrive."""

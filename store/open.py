@@ -84,7 +84,7 @@ def open_stores(places: Places) -> Stores:
         log=log,
         live=RedisLive(url, prefix),
         bus=RedisBus(url, prefix, places.node_id),
-        media=RedisBus(url, prefix, places.node_id),
+        media=RedisBus(url, prefix, places.node_id, "media"),
         cache=RedisCache(url, prefix),
     )
 

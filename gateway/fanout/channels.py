@@ -53,29 +53,29 @@ class Channels:
             self._spawn(self._drop(name, channel))
 
     async def renew(self) -> None:
-        """Subscribe to whatever is needed and is not subscribed."""
-        for name, channel in list(self._channels.items()):
-            if channel.count and not channel.is_subscribed:
-                await self._subscribe(name, channel)
+        """Subscribe to whatever is needed and is not subscribed, up to the first that is refused.
 
-    async def _subscribe(self, name: str, channel: _Channel) -> None:
+        Each refusal may take its time limit.
+        """
+        for name, channel in list(self._channels.items()):
+            if channel.count and not channel.is_subscribed and not await self._subscribe(name, channel):
+                return
+
+    async def _subscribe(self, name: str, channel: _Channel) -> bool:
         async with channel.lock:
-            if channel.is_subscribed:
-                return
-            try:
-                await self._bus.subscribe(name)
-            except Unavailable:
-                return
-            channel.is_subscribed = True
+            if not channel.is_subscribed:
+                with suppress(Unavailable):
+                    await self._bus.subscribe(name)
+                    channel.is_subscribed = True
+            return channel.is_subscribed
 
     async def _drop(self, name: str, channel: _Channel) -> None:
         async with channel.lock:
             if channel.count:
                 return
-            if channel.is_subscribed:
-                channel.is_subscribed = False
-                # With the bus's connection its subscriptions are gone as well.
-                with suppress(Unavailable):
-                    await self._bus.unsubscribe(name)
+            channel.is_subscribed = False
+            # Also what could not be subscribed: the bus tries on as long as nobody tells it otherwise.
+            with suppress(Unavailable):
+                await self._bus.unsubscribe(name)
             if self._channels.get(name) is channel and not channel.count:
                 del self._channels[name]
