@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-Fault = Literal["missing", "orphan", "immortal", "unknown"]
+Fault = Literal["missing", "orphan", "immortal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,78 +50,80 @@ class Snapshot:
     keys: Sequence[Key]
 
 
-# Names within a tenant. What follows is the id of a connection, or a sorted set of them by their expiry.
-_CONNECTION: Final = re.compile(r"connection:\{?([^{}]+)\}?")
-_OF_SESSION: Final = re.compile(r"session:\{([^{}]+)\}:connections")
-_OF_USER: Final = re.compile(r"user:\{([^{}]+)\}:connections")
-_SESSIONS_OF_USER: Final = re.compile(r"user:\{([^{}]+)\}:sessions")
-_OF_NODE: Final = re.compile(r"node:\{?([^{}:]+)\}?:connections")
+# What follows the prefix. Sorted sets hold connections by the end of their lease; those of a node with their
+# tenant before them, as a node serves them all.
+_CONNECTION: Final = re.compile(r"default:connection:\{([^{}]+)\}")
+_OF_SESSION: Final = re.compile(r"default:session:\{([^{}]+)\}:connections")
+_OF_USER: Final = re.compile(r"default:user:\{([^{}]+)\}:connections")
+_SESSIONS_OF_USER: Final = re.compile(r"default:user:\{([^{}]+)\}:sessions")
+_OF_NODE: Final = re.compile(r"node:([^{}:]+):connections")
+
+Index = dict[str, Mapping[str, float]]
 
 
 class Indexes:
     """What the keys say, by whom they say it of."""
 
-    def __init__(self, snapshot: Snapshot, tenant: str = "default") -> None:
-        self.connections: set[str] = set()
-        self.of_session: dict[str, Mapping[str, float]] = {}
-        self.of_user: dict[str, Mapping[str, float]] = {}
-        self.sessions_of_user: dict[str, Mapping[str, float]] = {}
-        self.of_node: dict[str, Mapping[str, float]] = {}
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.connections: dict[str, int | None] = {}  # with their time to live
+        self.of_session: Index = {}
+        self.of_user: Index = {}
+        self.sessions_of_user: Index = {}
+        self.of_node: Index = {}
         for key in snapshot.keys:
-            name = key.name.removeprefix(f"{snapshot.prefix}:").removeprefix(f"{tenant}:")
+            name = key.name.removeprefix(f"{snapshot.prefix}:")
             if found := _CONNECTION.fullmatch(name):
-                self.connections.add(found[1])
-            for pattern, index in (
-                (_OF_SESSION, self.of_session),
-                (_OF_USER, self.of_user),
-                (_SESSIONS_OF_USER, self.sessions_of_user),
-                (_OF_NODE, self.of_node),
-            ):
-                if found := pattern.fullmatch(name):
-                    index[found[1]] = key.members
+                self.connections[found[1]] = key.ttl_ms
+            elif found := _OF_SESSION.fullmatch(name):
+                self.of_session[found[1]] = key.members
+            elif found := _OF_USER.fullmatch(name):
+                self.of_user[found[1]] = key.members
+            elif found := _SESSIONS_OF_USER.fullmatch(name):
+                self.sessions_of_user[found[1]] = key.members
+            elif found := _OF_NODE.fullmatch(name):
+                self.of_node[found[1]] = {
+                    member.removeprefix("default/"): end for member, end in key.members.items()
+                }
 
 
 def missing(snapshot: Snapshot, living: Sequence[Living]) -> Iterator[Untrue]:
     """Every living connection stands in every index, with an expiry that is still to come."""
-    indexes, now = Indexes(snapshot), snapshot.now_ms
+    indexes = Indexes(snapshot)
     for one in living:
         if one.id not in indexes.connections:
             yield Untrue("missing", f"{one.id} of {one.user} is not found by its id")
-        if indexes.of_user.get(one.user, {}).get(one.id, 0) <= now:
-            yield Untrue("missing", f"{one.id} is not among the connections of {one.user}")
-        if _member(indexes.of_node.get(one.node, {}), one.id) <= now:
-            yield Untrue("missing", f"{one.id} is not among the connections of node {one.node}")
-        for session in one.sessions:
-            if indexes.of_session.get(session, {}).get(one.id, 0) <= now:
-                yield Untrue("missing", f"{one.id} is not among the connections of session {session}")
-            if indexes.sessions_of_user.get(one.user, {}).get(session, 0) <= now:
-                yield Untrue("missing", f"{session} is not among the sessions of {one.user}")
+        places = [("user", indexes.of_user, one.user, one.id), ("node", indexes.of_node, one.node, one.id)]
+        places += [("session", indexes.of_session, session, one.id) for session in one.sessions]
+        places += [("user", indexes.sessions_of_user, one.user, session) for session in one.sessions]
+        for what, index, name, member in places:
+            if index.get(name, {}).get(member, 0) <= snapshot.now_ms:
+                yield Untrue("missing", f"{what} {name} is without {member}")
 
 
 def orphans(snapshot: Snapshot, living: Sequence[Living], *, lease_ms: int) -> Iterator[Untrue]:
     """An entry of nobody who lives is over within its lease; with a lease of 0 it is not there at all."""
     indexes, last = Indexes(snapshot), snapshot.now_ms + lease_ms
-    alive = {one.id: one for one in living}
-    ttls = {key.name: key.ttl_ms for key in snapshot.keys}
-    for key in snapshot.keys:
-        found = _CONNECTION.fullmatch(key.name.removeprefix(f"{snapshot.prefix}:").partition(":")[2])
-        ttl_ms = ttls[key.name]
-        if found and found[1] not in alive and (ttl_ms is None or ttl_ms > lease_ms):
-            yield Untrue("orphan", f"{key.name} is of nobody, and lives for {ttl_ms} ms more")
-    sets = (("session", indexes.of_session), ("user", indexes.of_user), ("node", indexes.of_node))
-    for what, index in sets:
+    alive = {one.id for one in living}
+    for id, ttl_ms in indexes.connections.items():
+        if id not in alive and (ttl_ms is None or ttl_ms > lease_ms):
+            yield Untrue("orphan", f"connection {id} is gone, and found by its id for {ttl_ms} ms more")
+    true = {
+        *(("user", one.user, one.id) for one in living),
+        *(("node", one.node, one.id) for one in living),
+        *(("session", session, one.id) for one in living for session in one.sessions),
+        *(("user", one.user, session) for one in living for session in one.sessions),
+    }
+    for what, index in (
+        ("user", indexes.of_user),
+        ("node", indexes.of_node),
+        ("session", indexes.of_session),
+        ("user", indexes.sessions_of_user),
+    ):
         for name, members in index.items():
-            for member, score in members.items():
-                one = alive.get(member.rpartition("/")[2].rpartition(":")[2])
-                belongs = one is not None and _belongs(one, what, name)
-                if not belongs and score > last:
-                    late = int(score - snapshot.now_ms)
-                    yield Untrue("orphan", f"{member} in {what} {name} is not true for {late} ms more")
-    attached = {(one.user, session) for one in living for session in one.sessions}
-    for user, sessions in indexes.sessions_of_user.items():
-        for session, score in sessions.items():
-            if (user, session) not in attached and score > last:
-                yield Untrue("orphan", f"{user} is said to be in {session} for too long")
+            for member, end in members.items():
+                if (what, name, member) not in true and end > last:
+                    late = int(end - snapshot.now_ms)
+                    yield Untrue("orphan", f"{what} {name} has {member} for {late} ms more")
 
 
 def immortal(snapshot: Snapshot) -> Iterator[Untrue]:
@@ -138,25 +140,3 @@ def check_indexes(snapshot: Snapshot, living: Sequence[Living], *, lease_ms: int
         *orphans(snapshot, living, lease_ms=lease_ms),
         *immortal(snapshot),
     ]
-
-
-def _belongs(one: Living, what: str, name: str) -> bool:
-    match what:
-        case "session":
-            return name in one.sessions
-        case "user":
-            return name == one.user
-        case _:
-            return name == one.node
-
-
-def _member(members: Mapping[str, float], connection: str) -> float:
-    """The score of a connection, whose tenant may stand before it."""
-    return max(
-        (
-            score
-            for member, score in members.items()
-            if member == connection or member.endswith((f"/{connection}", f":{connection}"))
-        ),
-        default=0,
-    )

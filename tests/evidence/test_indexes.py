@@ -20,8 +20,8 @@ def key(name: str, *members: str, ttl_ms: int | None = LEASE) -> Key:
 def true_keys() -> dict[str, Key]:
     """What Redis says when Ann and Bob are there."""
     keys = [
-        key("default:connection:c1"),
-        key("default:connection:c2"),
+        key("default:connection:{c1}"),
+        key("default:connection:{c2}"),
         key("default:session:{s1}:connections", "c1"),
         key("default:session:{s2}:connections", "c1", "c2"),
         key("default:session:{s1}"),
@@ -55,7 +55,7 @@ OF_ANN = "p:default:user:{ann}:connections"
 
 
 def not_found_by_its_id(keys: Keys) -> None:
-    del keys["p:default:connection:c2"]
+    del keys["p:default:connection:{c2}"]
 
 
 def not_with_its_user(keys: Keys) -> None:
@@ -79,7 +79,7 @@ def expired_in_a_session(keys: Keys) -> None:
 
 
 def dead_by_its_id(keys: Keys) -> None:
-    dead = key("default:connection:c9", ttl_ms=2 * LEASE)
+    dead = key("default:connection:{c9}", ttl_ms=2 * LEASE)
     keys[dead.name] = dead
 
 
