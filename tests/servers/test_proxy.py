@@ -128,7 +128,11 @@ async def test_cutting_resets_all_connections_and_new_ones_work() -> None:
         for reader, writer in pairs:
             writer.write(b"x")
             await reader.readexactly(1)
-        proxy.hold()  # also those that wait for something
+        # Also those in which something waits for the release.
+        proxy.hold()
+        for _, writer in pairs:
+            writer.write(b"held")
+        await turns(20)
         assert proxy.cut_all() == 3
         for reader, _ in pairs:
             with pytest.raises(ConnectionResetError):
