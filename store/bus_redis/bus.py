@@ -241,6 +241,11 @@ class RedisBus:
         return self._delivery.gaps
 
     @property
+    def unanswered(self) -> int:
+        """How many payloads are on their way to Redis."""
+        return sum(shard.speaker.unanswered for shard in self._shards.values())
+
+    @property
     def losses(self) -> int:
         """How often a connection to Redis was lost or could not be made since start."""
         return self._losses + sum(shard.losses for shard in self._shards.values())

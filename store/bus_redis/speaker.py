@@ -59,7 +59,7 @@ class Speaker:
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._hold_until = asyncio.get_running_loop().time() + HELD_S
-        self._unanswered = 0
+        self.unanswered = 0
         self._answers = 0
         self._silent_ticks = 0
 
@@ -84,7 +84,7 @@ class Speaker:
             or link.waiting_bytes + len(head) + len(payload) > WAITING_BYTES
         ):
             return False
-        self._unanswered += 1
+        self.unanswered += 1
         link.send(head, payload, _END)
         return True
 
@@ -106,7 +106,7 @@ class Speaker:
 
     def tick(self) -> None:
         """Once a second: is anybody there?"""
-        if self._link is None or not self._unanswered or self._answers:
+        if self._link is None or not self.unanswered or self._answers:
             self._silent_ticks = 0
         else:
             self._silent_ticks += 1
@@ -120,7 +120,7 @@ class Speaker:
 
     async def ready(self, link: Link) -> None:
         self._link = link
-        self._unanswered = len(self._held) // PARTS
+        self.unanswered = len(self._held) // PARTS
         self._silent_ticks = self._answers = 0
         if asyncio.get_running_loop().time() > self._hold_until:
             self._let_go()
@@ -141,7 +141,7 @@ class Speaker:
         """Whoever listens to the same server finds out as well."""
 
     def take(self, reply: Any) -> None:
-        self._unanswered -= 1
+        self.unanswered -= 1
         self._answers += 1
         if type(reply) is not int:
             self._counts.refuse(str(reply))
