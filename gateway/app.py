@@ -45,13 +45,13 @@ class Gateway:
             tickets=tickets,
             holds=revocations.holds,
             revoke=self.node.revoke,
-            ready=self.node.unready,
+            ready=self.node.readiness,
             limits=limits,
             demo=self.is_demo,
         )
         self.metrics.follow(self._readings)
         self.asgi: ASGIApp = build_app(services)
-        self.ops: ASGIApp = build_ops_app(self.node.unready, self.metrics.render)
+        self.ops: ASGIApp = build_ops_app(self.node.readiness, self.metrics.render)
         self.ws_protocol: type[asyncio.BaseProtocol] = make_ws_protocol(self.edge)
         self.http_protocol: type[asyncio.BaseProtocol] = make_http_protocol(self.edge)
 

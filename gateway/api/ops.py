@@ -11,8 +11,9 @@ from starlette.routing import Route
 from gateway.api.answers import answer
 from gateway.api.headers import DefaultHeaders
 from gateway.api.problems import HANDLERS, problem
+from gateway.runtime.health import Readiness
 
-Ready = Callable[[], str | None]
+Ready = Callable[[], Readiness]
 
 
 class HealthRoutes:
@@ -26,11 +27,14 @@ class HealthRoutes:
         return answer({"alive": True}, message="alive")
 
     async def readyz(self, request: Request) -> Response:
-        """GET /readyz — 503 with the reason while this node should get no new traffic."""
-        reason = self._ready()
-        if reason is not None:
-            return problem(503, "unavailable", reason, {"Retry-After": "1"})
-        return answer({"ready": True}, message="ready")
+        """GET /readyz — 503 with the reason while this node should get no new traffic.
+
+        A node that can serve says in which degraded modes it does so.
+        """
+        readiness = self._ready()
+        if readiness.reason is not None:
+            return problem(503, "unavailable", readiness.reason, {"Retry-After": "1"})
+        return answer({"ready": True, "degraded": list(readiness.degraded)}, message="ready")
 
     def routes(self) -> list[Route]:
         """Both, for the main port and the operations port alike."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.auth.identity import Identity
 from gateway.protocol.limits import Limits
+from gateway.runtime.health import Readiness
 from gateway.runtime.sessions import SessionSpec
 from store.types import Cursor, Listing, Member, Role, Session
 
@@ -57,8 +58,8 @@ class Services:
     """Everything the routes call.
 
     `holds`: the identity's token has not been revoked. `revoke`: make the tokens that a user has worthless,
-    and answer the moment (epoch ms) before which they were issued. `ready`: None, or why not. `demo`: a page
-    on this machine may have tokens by name.
+    and answer the moment (epoch ms) before which they were issued. `ready`: whether to send traffic here.
+    `demo`: a page on this machine may have tokens by name.
     """
 
     sessions: SessionService
@@ -66,6 +67,6 @@ class Services:
     tickets: TicketService
     holds: Callable[[Identity], bool]
     revoke: Callable[[str, str], Awaitable[int]]
-    ready: Callable[[], str | None]
+    ready: Callable[[], Readiness]
     limits: Limits
     demo: bool = False

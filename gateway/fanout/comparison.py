@@ -60,6 +60,7 @@ class Comparison:
         self._host = host
         self._mender = mender
         self._is_alone = is_alone  # whether hints of other nodes do not arrive now
+        self.failures = 0
         self._asked = asyncio.Event()
         self._doubted: set[Room] = set()  # rooms with a takeover that is not believed yet
 
@@ -77,6 +78,7 @@ class Comparison:
             try:
                 await self.compare()
             except Unavailable as error:
+                self.failures += 1
                 _logger.debug("comparison_postponed", error=str(error))
                 pause = RETRY_S
             else:

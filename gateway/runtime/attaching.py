@@ -1,6 +1,5 @@
 """How a connection becomes a reader of a session."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -21,20 +20,13 @@ class Arrival(NamedTuple):
     was_here: bool  # whether another connection of the user was attached on this node before
 
 
-async def attach(connection: "Connection", session: str, since: int | None, request_id: str | None) -> None:
-    """Attach and answer `attached`; history after `since` follows, then what happens. Again.
-
-    The cursor is set anew.
-    """
-    arrival = await enter(connection, session, since, request_id)
-    if arrival is not None:
-        await arrived(connection, [arrival])
-
-
 async def enter(
     connection: "Connection", session: str, since: int | None, request_id: str | None
 ) -> Arrival | None:
-    """Attach and answer, without telling the indexes yet: `arrived` does. None: the connection is over."""
+    """Attach and answer `attached`; history after `since` follows, then what happens.
+
+    Again: the cursor is set anew. The indexes are not told yet: `arrived` does. None: the connection is over.
+    """
     node = connection.node
     if session not in connection.attachments and len(connection.attachments) >= node.limits.attachments:
         raise errors.LimitReached(f"{node.limits.attachments} attachments are allowed: detach one first")
@@ -52,13 +44,15 @@ async def enter(
     return Arrival(session, was_here)
 
 
-async def arrived(connection: "Connection", arrivals: Sequence[Arrival]) -> None:
+async def arrived(connection: "Connection", *arrivals: Arrival | None) -> None:
     """Tell the indexes of what the connection has attached to, then everybody there of a user who is new."""
     node = connection.node
+    if connection.is_over:
+        return
     await node.leases.assert_now(connection)
-    for session, was_here in arrivals:
-        if session in connection.attachments:
-            await node.presence.joined(connection.entry, session, was_here=was_here)
+    for arrival in arrivals:
+        if arrival is not None and arrival.session in connection.attachments:
+            await node.presence.joined(connection.entry, arrival.session, was_here=arrival.was_here)
 
 
 class _Look:

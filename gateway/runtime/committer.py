@@ -20,10 +20,13 @@ GROUP_BYTES: Final = 4 * 1024 * 1024
 # What may wait for the log: at 20 k commits a second, half a second. Above it senders are told to come back.
 WAITING_DRAFTS: Final = 10_000
 WAITING_BYTES: Final = 64 * 1024 * 1024
-# A commit whose outcome is unknown is asked for again by its ids; only when that fails too is the sender
-# told to send again.
-ATTEMPTS: Final = 3
-RETRY_S: Final = 0.2
+# Every sender has its answer within 5 s of its offer, whatever the log does: from 4 s on it is told to send
+# again. Until then a group is tried again by its ids: a commit whose outcome is unknown is found, and a log
+# that is away for a moment costs a moment.
+OVERDUE_S: Final = 4.0
+LOOK_S: Final = 0.25
+RETRY_FIRST_S: Final = 0.1
+RETRY_LAST_S: Final = 0.5
 
 _logger = structlog.get_logger("gateway.runtime")
 
@@ -44,14 +47,36 @@ class Observer(Protocol):
         """One group of `drafts` took `seconds` from its begin to its answer."""
 
 
+class _Send:
+    """A draft on its way to the log, and who waits for what becomes of it."""
+
+    __slots__ = ("draft", "is_answered", "offered_at", "on_done", "size")
+
+    def __init__(self, draft: Draft, on_done: Callable[[Outcome], None], offered_at: float) -> None:
+        self.draft = draft
+        self.on_done = on_done
+        self.offered_at = offered_at
+        self.size = len(draft.content) + len(draft.metadata)
+        self.is_answered = False
+
+    def answer(self, outcome: Outcome) -> None:
+        if self.is_answered:
+            return
+        self.is_answered = True
+        try:
+            self.on_done(outcome)
+        except Exception:
+            # A bug in answering one sender must not leave the others of the group without an answer.
+            _logger.exception("answer_failed", session=self.draft.session)
+
+
 class Committer:
     """Takes what is waiting, commits it, answers, and takes what has gathered meanwhile: no timer.
 
     An idle system commits a message at once; a loaded one commits in large groups. Drafts of one session
-    are committed in
-    the order offered. `on_done` is called in the event loop, after COMMIT and after the hint is published,
-    with None when the log is away:
-    the message may or may not be stored then, and a repeated send will tell.
+    are committed in the order offered. `on_done` is called once, in the event loop, after COMMIT and after
+    the hint is published, or within 5 s with None when the log is away: the message may or may not be stored
+    then, and a repeated send will tell.
     """
 
     def __init__(self, log: Appends, publisher: Publisher, clock: Clock, observer: Observer) -> None:
@@ -59,8 +84,11 @@ class Committer:
         self._publisher = publisher
         self._clock = clock
         self._observer = observer
-        self._waiting: deque[tuple[Draft, Callable[[Outcome], None]]] = deque()
+        self._waiting: deque[_Send] = deque()
         self._waiting_bytes = 0
+        self._group: list[_Send] = []  # what the log is asked to commit now
+        self._limit: asyncio.Timeout | None = None  # of the time for the group
+        self._look: asyncio.TimerHandle | None = None  # at who waits too long; while anybody waits
         self._ready = asyncio.Event()
         self._is_stopping = False
 
@@ -74,16 +102,18 @@ class Committer:
 
         False where the queue is full or the committer stops, and `on_done` will not be called.
         """
-        size = len(draft.content) + len(draft.metadata)
+        send = _Send(draft, on_done, self._clock.monotonic())
         if (
             self._is_stopping
             or len(self._waiting) >= WAITING_DRAFTS
-            or self._waiting_bytes + size > WAITING_BYTES
+            or self._waiting_bytes + send.size > WAITING_BYTES
         ):
             return False
-        self._waiting.append((draft, on_done))
-        self._waiting_bytes += size
+        self._waiting.append(send)
+        self._waiting_bytes += send.size
         self._ready.set()
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._give_up_overdue)
         return True
 
     def stop(self) -> None:
@@ -100,52 +130,81 @@ class Committer:
                 self._ready.clear()
                 await self._ready.wait()
                 continue
-            await self._commit(self._take())
+            self._group = self._take()
+            try:
+                await self._commit(self._group)
+            finally:
+                for send in self._group:
+                    send.answer(None)  # whoever a bug or a stop has left without
+                self._group = []
 
-    def _take(self) -> list[tuple[Draft, Callable[[Outcome], None]]]:
-        group: list[tuple[Draft, Callable[[Outcome], None]]] = []
+    def _take(self) -> list[_Send]:
+        group: list[_Send] = []
         size = 0
         while self._waiting and len(group) < GROUP_DRAFTS and size < GROUP_BYTES:
-            draft, on_done = self._waiting.popleft()
-            group.append((draft, on_done))
-            size += len(draft.content) + len(draft.metadata)
+            send = self._waiting.popleft()
+            group.append(send)
+            size += send.size
         self._waiting_bytes -= size
         return group
 
-    async def _commit(self, group: list[tuple[Draft, Callable[[Outcome], None]]]) -> None:
+    def _give_up_overdue(self) -> None:
+        """Answer whoever has waited too long; end the try for a group that nobody waits for any more."""
+        self._look = None
+        overdue = self._clock.monotonic() - OVERDUE_S
+        while self._waiting and self._waiting[0].offered_at <= overdue:
+            send = self._waiting.popleft()
+            self._waiting_bytes -= send.size
+            send.answer(None)
+        for send in self._group:
+            if send.offered_at <= overdue:
+                send.answer(None)
+        if self._group and self._limit is not None and all(send.is_answered for send in self._group):
+            self._limit.reschedule(asyncio.get_running_loop().time())
+        if self._waiting or self._group:
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._give_up_overdue)
+
+    async def _commit(self, group: list[_Send]) -> None:
         begun = self._clock.monotonic()
-        outcomes = await self._append([draft for draft, _ in group])
-        for (draft, on_done), outcome in zip(group, outcomes, strict=True):
-            if isinstance(outcome, Appended) and outcome.id == draft.id:
+        outcomes = await self._append([send.draft for send in group])
+        if outcomes is None:
+            return  # `run` tells the senders
+        for send, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Appended) and outcome.id == send.draft.id:
                 # Ours, even if a second attempt had to find it: not yet published by anybody.
                 outcome = Appended(seq=outcome.seq, id=outcome.id, created_at=outcome.created_at)
-                self._publish(draft, outcome)
-            try:
-                on_done(outcome)
-            except Exception:
-                # A bug in answering one sender must not leave the others of the group without an answer.
-                _logger.exception("answer_failed", session=draft.session)
+                self._publish(send.draft, outcome)
+            send.answer(outcome)
         self._observer.committed(len(group), self._clock.monotonic() - begun)
 
-    async def _append(self, drafts: list[Draft]) -> list[Appended | Refused] | list[None]:
-        for attempt in range(ATTEMPTS):
+    async def _append(self, drafts: list[Draft]) -> list[Appended | Refused] | None:
+        """Ask the log until it answers, or nobody waits for it any more: None, and the outcome is unknown."""
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                return await self._append_patiently(drafts)
+        except TimeoutError:
+            _logger.warning("commit_given_up", drafts=len(drafts))
+            return None
+        finally:
+            self._limit = None
+
+    async def _append_patiently(self, drafts: list[Draft]) -> list[Appended | Refused] | None:
+        pause = RETRY_FIRST_S
+        while True:
             try:
                 outcomes = await self._log.append(drafts)
                 if len(outcomes) == len(drafts):
                     return outcomes
                 _logger.error("commit_miscounted", drafts=len(drafts), outcomes=len(outcomes))
-                break
+                return None
             except Unavailable as error:
-                _logger.warning(
-                    "commit_unavailable", attempt=attempt + 1, drafts=len(drafts), error=str(error)
-                )
+                _logger.debug("commit_unavailable", drafts=len(drafts), error=str(error))
             except Exception:
                 # A bug, whose outcome is as unknown: the senders are told to send again all the same.
                 _logger.exception("commit_failed", drafts=len(drafts))
-                break
-            if attempt + 1 < ATTEMPTS:
-                await asyncio.sleep(RETRY_S * (attempt + 1))
-        return [None] * len(drafts)
+                return None
+            await asyncio.sleep(pause)
+            pause = min(RETRY_LAST_S, pause * 2)
 
     def _publish(self, draft: Draft, outcome: Appended) -> None:
         message = Message(

@@ -13,7 +13,8 @@ from gateway.auth.identity import Identity
 from gateway.protocol import frames, replies
 from gateway.protocol.close import CloseCode
 from gateway.runtime import resumption, sending
-from gateway.runtime.attaching import attach
+from gateway.runtime.attaching import Arrival, arrived, enter
+from gateway.runtime.patience import limited
 from store.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -129,15 +130,21 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
     for reference in hello.attach:
         if reference.since is not None or reference.session not in wanted:
             wanted[reference.session] = reference.since
+    arrivals: list[Arrival | None] = []
+    fault: errors.Unavailable | None = None
     for session, since in wanted.items():
         if connection.is_over:
             return
         try:
-            await attach(connection, session, since, None)
+            if fault is not None:
+                raise fault  # one has waited for the log in vain: the others need not
+            async with limited(connection.node.health):
+                arrivals.append(await enter(connection, session, since, None))
         except errors.GatewayError as error:
+            fault = error if isinstance(error, errors.Unavailable) else fault
             connection.node.metrics.error(error.code)
             connection.outlet.put(sending.error_frame(error, None, session))
-    await connection.node.leases.assert_now(connection)
+    await arrived(connection, *arrivals)
 
 
 async def refresh(connection: "Connection", frame: frames.Refresh) -> None:

@@ -20,6 +20,7 @@ from gateway.protocol.close import CloseCode
 from gateway.protocol.limits import Limits
 from gateway.runtime.committer import Committer
 from gateway.runtime.connection import Connection
+from gateway.runtime.health import Health, Readiness
 from gateway.runtime.leases import FLUSH_S, Leases
 from gateway.runtime.requests import Requests
 from gateway.runtime.resumption import Resumption
@@ -90,11 +91,12 @@ class Node:
         self.tokens = credentials.tokens
         self.tickets = credentials.tickets
         self.revocations = credentials.revocations
-        self.tasks = Tasks()
+        self.tasks = Tasks(lambda: bool(self.health.degraded))
         self.spawn = self.tasks.spawn
         self.publisher = Publisher(stores.bus)
         self.hub = Hub(stores.log, stores.bus, self.spawn, clock.monotonic)
-        self.comparison = Comparison(stores.log, self.hub, self.hub.mender, lambda: stores.bus.state != "up")
+        self.comparison = Comparison(stores.log, self.hub, self.hub.mender, lambda: self.health.is_alone)
+        self.health = Health(stores.log, stores.live, stores.bus, clock, self.comparison.ask)
         self.presence = Presence(stores.live, self.publisher, clock.monotonic)
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.leases = Leases(stores.live, self.records, self.resumption, settings.heartbeat_timeout_ms)
@@ -127,6 +129,8 @@ class Node:
         self.tasks.every(FLUSH_S, "leases", self.leases.flush)
         self.tasks.every(self.settings.sweep_s, "sweeper", self.sweeper.sweep)
         self.tasks.keep("comparison", self.comparison.run)
+        self.tasks.keep("health of redis", self.health.watch_redis)
+        self.tasks.keep("health of postgres", self.health.watch_postgres)
         self.tasks.every(LEAVES_S, "presence", self.presence.announce_leaves)
         self.tasks.every(NODE_RENEW_S, "node_lease", self._renew_lease)
 
@@ -167,13 +171,13 @@ class Node:
         )
         await self.live.renew_node(entry, lease_ms=NODE_LEASE_MS)
 
-    def unready(self) -> str | None:
-        """Why this node should get no new connections; None when it should."""
+    def readiness(self) -> Readiness:
+        """Whether this node should get new connections, and the modes it is in."""
         if self._committing is None:
-            return "starting"
+            return Readiness("starting")
         if self.is_draining:
-            return "draining"
-        return None
+            return Readiness("draining", self.health.degraded)
+        return Readiness(self.health.unready, self.health.degraded)
 
     # -- connections
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Final
 from gateway import errors
 from gateway.protocol import frames, replies
 from gateway.runtime import greeting
-from gateway.runtime.attaching import attach
+from gateway.runtime.attaching import arrived, enter
+from gateway.runtime.patience import limited
 from gateway.runtime.sessions import SessionSpec, translated
 from store.errors import Unavailable
 from store.types import EMPTY_OBJECT, Change, Message
@@ -35,13 +36,16 @@ class Requests:
             case frames.Open():
                 await self._open(connection, frame)
             case frames.Attach():
-                await attach(connection, frame.session, frame.since, frame.id)
+                await self._attach(connection, frame)
             case frames.Update():
-                await self._update(connection, frame)
+                async with limited(self._node.health):
+                    await self._update(connection, frame)
             case frames.Close():
-                await self._close(connection, frame)
+                async with limited(self._node.health):
+                    await self._close(connection, frame)
             case frames.History():
-                await self._history(connection, frame)
+                async with limited():
+                    await self._history(connection, frame)
             case frames.Presence():
                 await self._presence(connection, frame)
             case _:
@@ -62,8 +66,16 @@ class Requests:
             text=frame.text,
             voice=frame.voice,
         )
-        session = await self._node.sessions.create(connection.caller, spec)
-        await attach(connection, session.id, 0, frame.id)
+        async with limited(self._node.health):
+            session = await self._node.sessions.create(connection.caller, spec)
+            arrival = await enter(connection, session.id, 0, frame.id)
+        await arrived(connection, arrival)
+
+    async def _attach(self, connection: "Connection", frame: frames.Attach) -> None:
+        async with limited(self._node.health):
+            arrival = await enter(connection, frame.session, frame.since, frame.id)
+        # Answered by now: what the indexes take is not the client's to wait for, or to be told of.
+        await arrived(connection, arrival)
 
     async def _update(self, connection: "Connection", frame: frames.Update) -> None:
         connection.may(

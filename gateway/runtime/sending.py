@@ -55,6 +55,9 @@ def _send(connection: "Connection", frame: frames.Send, size: int) -> None:
     if attachment.epoch is None and attachment.room.is_exclusive:
         # Attached as a reader, and made a writer since. Without an epoch the log could not fence it off.
         raise errors.Superseded("this session is written by one: attach again to take it over")
+    if connection.node.health.is_in("postgres_away"):
+        # Nobody gains by waiting behind those who found out. It is asked every second whether it is back.
+        raise AWAY
     identity = connection.caller
     draft = Draft(
         session=frame.session,

@@ -1,6 +1,7 @@
 """The tasks of one node: each has this owner, which awaits it and tells of its faults."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -9,15 +10,23 @@ import structlog
 from store.errors import StoreError
 
 RESTART_S: Final = 1.0
+# Health tells within a few seconds that a store is away. What fails for longer than this without such a word
+# fails for a reason of its own, a right that is missing for example.
+UNEXPLAINED_S: Final = 10.0
 
 _logger = structlog.get_logger("gateway.runtime")
 
 
 class Tasks:
-    """Starts tasks and ends them. `stop` cancels what still runs and returns when all are gone."""
+    """Starts tasks and ends them. `stop` cancels what still runs and returns when all are gone.
 
-    def __init__(self) -> None:
+    `is_explained` says whether it is known, and was told, that a store is away.
+    """
+
+    def __init__(self, is_explained: Callable[[], bool]) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_explained = is_explained
+        self.failures: Counter[str] = Counter()  # of periodic work, for a store's sake, by name
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -35,7 +44,7 @@ class Tasks:
     def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run something again and again, with this pause between.
 
-        A store being away is told once each way.
+        A store's failures are counted; that it is away is told by health, and not by each of its users.
         """
         self.spawn(self._every(seconds, name, work))
 
@@ -62,17 +71,38 @@ class Tasks:
             await asyncio.sleep(RESTART_S)
 
     async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        is_away = False
+        failing = _Failing(name)
         while True:
             await asyncio.sleep(seconds)
             try:
                 await work()
-                if is_away:
-                    _logger.info("store_back", task=name)
-                is_away = False
+                failing.over()
             except StoreError as error:
-                if not is_away:
-                    _logger.warning("store_away", task=name, error=str(error))
-                is_away = True
+                self.failures[name] += 1
+                _logger.debug("task_postponed", task=name, error=str(error))
+                failing.again(error, is_explained=self._is_explained())
             except Exception:
                 _logger.exception("task_failed", task=name)
+
+
+class _Failing:
+    """How long one piece of work has failed in a row, and whether that was told."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since: float | None = None
+        self._is_told = False
+
+    def again(self, error: StoreError, *, is_explained: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._since is None or is_explained:
+            self._since = now
+        if not self._is_told and now - self._since >= UNEXPLAINED_S:
+            self._is_told = True
+            _logger.warning("task_failing", task=self._name, error=str(error))
+
+    def over(self) -> None:
+        if self._is_told:
+            _logger.info("task_recovered", task=self._name)
+        self._since = None
+        self._is_told = False
