@@ -1,0 +1,1 @@
+"""A cluster on one machine: Postgres, Redis, gateway nodes and a load balancer. `make cluster`."""
