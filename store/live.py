@@ -1,19 +1,24 @@
 """The interface of the live indexes: who is connected where. Soft state, which may be lost at any time."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from functools import reduce
+from typing import Final, Literal, Protocol
 
-from store.types import ConnectionEntry, LiveSession, NodeEntry
+from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
 
 OnceKind = Literal["resume", "ticket"]
+
+# A connection, and a session into which its user came with it.
+Arrival = tuple[str, str]
 
 
 class Live(Protocol):
     """Indexes by connection, user and session; node leases; one-time tokens.
 
-    Order: none between keys. Of two assertions of one connection the later one stands.
-    Atomicity: each call is atomic for one connection; `admit` and `take_once` are atomic against every other
-        node.
+    Order: none between keys. What one process asserts and forgets of a connection takes effect in the order
+        of its calls, also of those under way together.
+    Atomicity: each call is atomic for one connection; `admit`, `leave` and `take_once` are atomic against
+        every other node, and so is what `assert_connections` and `put_once` return.
     Durability: none. Every entry has an expiry and vanishes by itself; whoever owns it asserts it again
         before then.
     Cancellation: a cancelled call may have taken effect; repeating it is harmless, except `take_once` (the
@@ -36,14 +41,21 @@ class Live(Protocol):
         False: refused, nothing stored.
         """
 
-    async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> None:
+    async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> set[Arrival]:
         """Write entries into all indexes and renew their expiry.
 
-        A session that left `sessions` leaves its index too.
+        A session that left `sessions` leaves its index too. Returns where users came into sessions: with a
+        connection of theirs for the first time, or for the first time since `leave`.
         """
 
     async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
         """Remove connections from all indexes."""
+
+    async def leave(self, tenant: str, session: str, user: str) -> bool:
+        """Take a user out of a session in which no connection of theirs is any more.
+
+        True: they were in it until now. Of any number of callers one is told so.
+        """
 
     async def connection(self, tenant: str, connection: str) -> ConnectionEntry | None:
         """By connection id."""
@@ -55,10 +67,10 @@ class Live(Protocol):
         """By session id, oldest first."""
 
     async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
-        """Store sessions' live records."""
+        """Store what nodes know of sessions, each beside what other nodes know of the same session."""
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
-        """A session's live record."""
+        """A session's live record, `merged` of what the nodes know whose leases run."""
 
     async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
         """Register a node or renew its lease."""
@@ -77,3 +89,27 @@ class Live(Protocol):
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
         """Take the value: of any number of callers at most one gets it."""
+
+
+# What is true of a session when its nodes differ: somebody is active in it, or it is closed for good.
+_STRONGEST: Final[tuple[SessionState, ...]] = ("disconnecting", "connecting", "idle", "active", "closed")
+
+
+def merged(records: Sequence[LiveSession]) -> LiveSession | None:
+    """One record of a session out of those of its nodes: traffic summed, the rest of the most telling one."""
+    if not records:
+        return None
+    told = max(records, key=lambda each: (_STRONGEST.index(each.state), each.stats.last_active, each.node))
+    stats = reduce(_added, [each.stats for each in records if each is not told], told.stats)
+    return LiveSession(id=told.id, tenant=told.tenant, state=told.state, node=told.node, stats=stats)
+
+
+def _added(one: SessionStats, other: SessionStats) -> SessionStats:
+    return SessionStats(
+        frames_in=one.frames_in + other.frames_in,
+        frames_out=one.frames_out + other.frames_out,
+        bytes_in=one.bytes_in + other.bytes_in,
+        bytes_out=one.bytes_out + other.bytes_out,
+        rtt_ms=other.rtt_ms if one.rtt_ms is None else one.rtt_ms,
+        last_active=max(one.last_active, other.last_active),
+    )

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from store.expiring import Expiring
-from store.live import OnceKind
+from store.live import Arrival, OnceKind, merged
 from store.types import ConnectionEntry, LiveSession, NodeEntry
 
 # More than one process can hold in sockets. Entries are soft state: above these bounds those that would
@@ -16,6 +16,8 @@ NODES: Final = 1_000
 ONCE: Final = 200_000
 
 _Key = tuple[str, str]
+_Triple = tuple[str, str, str]
+_Name = TypeVar("_Name", _Key, _Triple)
 
 
 class _Once:
@@ -34,7 +36,9 @@ class MemoryLive:
         self._connections: Expiring[_Key, ConnectionEntry] = Expiring(monotonic, CONNECTIONS, self._gone)
         self._users: dict[_Key, set[_Key]] = {}
         self._attached: dict[_Key, set[_Key]] = {}
-        self._sessions: Expiring[_Key, LiveSession] = Expiring(monotonic, SESSIONS)
+        self._present: Expiring[_Triple, bool] = Expiring(monotonic, SESSIONS)
+        self._records: Expiring[_Triple, LiveSession] = Expiring(monotonic, SESSIONS, self._unknown)
+        self._hosts: dict[_Key, set[_Triple]] = {}
         self._nodes: Expiring[str, NodeEntry] = Expiring(monotonic, NODES)
         self._once: Expiring[tuple[OnceKind, str], _Once] = Expiring(monotonic, ONCE)
 
@@ -56,15 +60,23 @@ class MemoryLive:
         self._put(entry, lease_ms)
         return True
 
-    async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> None:
+    async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> set[Arrival]:
+        arrivals: set[Arrival] = set()
         for entry in entries:
-            self._put(entry, lease_ms)
+            arrivals.update((entry.id, session) for session in self._put(entry, lease_ms))
+        return arrivals
 
     async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
         for entry in entries:
             key = (entry.tenant, entry.id)
             if (known := self._connections.pop(key)) is not None:
                 self._gone(key, known)
+
+    async def leave(self, tenant: str, session: str, user: str) -> bool:
+        theirs = self._living(self._users.get((tenant, user), ()))
+        if any(session in entry.sessions for entry in theirs):
+            return False
+        return self._present.pop((tenant, session, user)) is not None
 
     async def connection(self, tenant: str, connection: str) -> ConnectionEntry | None:
         return self._connections.get((tenant, connection))
@@ -75,7 +87,8 @@ class MemoryLive:
     async def connections_of_session(self, tenant: str, session: str) -> list[ConnectionEntry]:
         return self._oldest_first(self._attached.get((tenant, session), ()))
 
-    def _put(self, entry: ConnectionEntry, lease_ms: int) -> None:
+    def _put(self, entry: ConnectionEntry, lease_ms: int) -> list[str]:
+        """Index an entry; return the sessions in which its user was not."""
         key = (entry.tenant, entry.id)
         # First, so that what is over leaves the indexes before this entry joins them.
         self._connections.purge()
@@ -87,6 +100,11 @@ class MemoryLive:
             self._attached.setdefault((entry.tenant, session), set()).add(key)
         # Last: at the bound an entry has to go, maybe this one.
         self._connections.put(key, entry, lease_ms)
+        names = [(entry.tenant, session, entry.user) for session in entry.sessions]
+        arrivals = [name[1] for name in names if self._present.get(name) is None]
+        for name in names:
+            self._present.put(name, True, lease_ms)
+        return arrivals
 
     def _gone(self, key: _Key, entry: ConnectionEntry) -> None:
         """Take a connection out of the indexes."""
@@ -104,10 +122,18 @@ class MemoryLive:
 
     async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
         for record in records:
-            self._sessions.put((record.tenant, record.id), record, lease_ms)
+            name = (record.tenant, record.id, record.node)
+            self._records.purge()  # before it is named: what is over takes its name with it
+            self._hosts.setdefault(name[:2], set()).add(name)
+            self._records.put(name, record, lease_ms)
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
-        return self._sessions.get((tenant, session))
+        names = self._hosts.get((tenant, session), ())
+        return merged([record for name in names if (record := self._records.get(name)) is not None])
+
+    def _unknown(self, name: _Triple, _: LiveSession) -> None:
+        """Take what a node knew of a session out of the session's."""
+        _discard(self._hosts, name[:2], name)
 
     async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
         self._nodes.put(node.id, node, lease_ms)
@@ -123,8 +149,9 @@ class MemoryLive:
             known = self._once.get((kind, digest))
             if known is not None and known.value is None:
                 taken.add(digest)
-                value = None
-            self._once.put((kind, digest), _Once(value), ttl_ms)
+            else:
+                known = _Once(value)
+            self._once.put((kind, digest), known, ttl_ms)
         return taken
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
@@ -135,7 +162,7 @@ class MemoryLive:
         return value
 
 
-def _discard(index: dict[_Key, set[_Key]], name: _Key, key: _Key) -> None:
+def _discard(index: dict[_Key, set[_Name]], name: _Key, key: _Name) -> None:
     keys = index.get(name)
     if keys is not None:
         keys.discard(key)

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisClusterException, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from store.errors import Unavailable
 
@@ -39,6 +40,10 @@ def open_client(url: str, *, connections: int, timeout_s: float = TIMEOUT_S) -> 
         "socket_timeout": timeout_s,
         "socket_connect_timeout": CONNECT_S,
         "max_connections": connections,
+        # Nothing beyond what docs/redis.md allows this user; and while the client listens for notices of
+        # maintenance, its pool hands out connections on which something unread is waiting.
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if is_cluster(url):
         return RedisCluster.from_url(url.replace("+cluster", "", 1), **options)
@@ -50,5 +55,9 @@ def translated() -> Iterator[None]:
     """Turn what the client raises into what a store may raise."""
     try:
         yield
-    except (TimeoutError, RedisError, OSError) as error:
+    except NoPermissionError as error:
+        raise Unavailable(f"Redis refuses a command: {error}. docs/redis.md says what to allow") from error
+    except ResponseError as error:
+        raise Unavailable(f"Redis refuses a command: {error}") from error
+    except (TimeoutError, RedisError, RedisClusterException, OSError) as error:
         raise Unavailable(f"Redis does not answer: {str(error) or type(error).__name__}") from error

@@ -12,6 +12,7 @@ MessageRole = Literal["user", "assistant", "system", "tool"]
 Status = Literal["active", "archived"]
 EndReason = Literal["closed", "expired", "deleted"]
 Refusal = Literal["not_found", "forbidden", "closed", "expired", "superseded", "id_conflict"]
+SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
 EventKind = Literal["created", "updated", "archived", "closed", "expired", "deleted"]
 
 EMPTY_OBJECT: Final = b"{}"
@@ -247,6 +248,6 @@ class LiveSession(Value, frozen=True, kw_only=True):
 
     id: str
     tenant: str
-    state: Literal["connecting", "active", "idle", "disconnecting", "closed"]
+    state: SessionState
     node: str
     stats: SessionStats

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import Unavailable
+from store.live import Arrival
 from store.types import Mark
 from tests.runtime.world import Client, world
 from tests.waiting import turns, until
@@ -58,9 +59,9 @@ async def test_a_connection_without_heartbeats_stays_in_the_indexes(tmp_path: Pa
         asserted: list[str] = []
         keep = w.node.live.assert_connections
 
-        async def watched(entries: Any, *, lease_ms: int) -> None:
+        async def watched(entries: Any, *, lease_ms: int) -> set[Arrival]:
             asserted.extend(entry.id for entry in entries)
-            await keep(entries, lease_ms=lease_ms)
+            return await keep(entries, lease_ms=lease_ms)
 
         w.node.live.assert_connections = watched  # type: ignore[method-assign]
         now = w.clock.monotonic()
@@ -137,7 +138,7 @@ async def test_marks_reach_the_log_while_the_live_store_is_away(tmp_path: Path) 
         async def away(*_: Any, **__: Any) -> None:
             raise Unavailable("away")
 
-        w.node.live.assert_connections = away  # type: ignore[method-assign]
+        w.node.live.assert_connections = away  # type: ignore[method-assign, assignment]
         w.node.live.forget = away  # type: ignore[method-assign]
         other = await w.client()
         other.vanish()

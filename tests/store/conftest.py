@@ -27,7 +27,7 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
 
 @pytest.fixture(params=LIVES)
 async def timed_live(request: pytest.FixtureRequest) -> AsyncIterator[Timed[Live]]:
-    async with LIVES[request.param]() as opened:
+    async with LIVES[request.param](request) as opened:
         yield opened
 
 

@@ -6,9 +6,10 @@ from store.live import Live
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionStats
 from tests.store.backends.timed import Timed
 from tests.store.making import NOW, entry
+from tests.waiting import turns
 
-# Short, so that a backend with a clock of its own is not waited for long.
-LEASE_MS = 300
+# Long: time passes only where a test says so.
+LEASE_MS = 30_000
 
 
 async def admitted(live: Live, *entries: ConnectionEntry) -> None:
@@ -127,6 +128,107 @@ async def test_a_connection_that_comes_back_after_its_lease_is_indexed_as_it_is_
     assert (await attached(live, "s1"), await attached(live, "s2")) == ([], ["c1"])
 
 
+# -- who is in a session
+
+
+async def test_a_user_comes_into_a_session_with_the_first_of_their_connections(live: Live) -> None:
+    both = [entry("c1", sessions=("s1", "s2")), entry("c2", sessions=("s1",))]
+    bob = entry("c3", user="bob", sessions=("s1",))
+    arrivals = await live.assert_connections([*both, bob], lease_ms=LEASE_MS)
+    assert len(arrivals) == 3
+    assert arrivals - {("c1", "s1"), ("c2", "s1")} == {("c1", "s2"), ("c3", "s1")}
+    # To renew is not to come, and neither is to come with one more.
+    later = [*both, bob, entry("c4", sessions=("s1", "s3"))]
+    assert await live.assert_connections(later, lease_ms=LEASE_MS) == {("c4", "s3")}
+    elsewhere = entry("c1", tenant="u", sessions=("s1",))
+    assert await live.assert_connections([elsewhere], lease_ms=LEASE_MS) == {("c1", "s1")}
+
+
+async def test_of_connections_that_are_asserted_at_once_one_brings_their_user(live: Live) -> None:
+    calls = [live.assert_connections([entry(f"c{n}", sessions=("s",))], lease_ms=LEASE_MS) for n in range(10)]
+    arrivals = await asyncio.gather(*calls)
+    assert sum(map(len, arrivals)) == 1
+    assert all(each <= {(f"c{n}", "s")} for n, each in enumerate(arrivals))
+
+
+async def test_a_user_leaves_a_session_once_and_not_before_their_last_connection(live: Live) -> None:
+    await live.assert_connections(
+        [entry("c1", sessions=("s",)), entry("c2", sessions=("s",))], lease_ms=LEASE_MS
+    )
+    await live.forget([entry("c1")])
+    assert not await live.leave("t", "s", "alice")
+    await live.assert_connections([entry("c2")], lease_ms=LEASE_MS)
+    assert not await live.leave("t", "other", "alice")
+    assert sorted(await asyncio.gather(*(live.leave("t", "s", "alice") for _ in range(5)))) == [False] * 4 + [
+        True
+    ]
+    assert await live.assert_connections([entry("c2", sessions=("s",))], lease_ms=LEASE_MS) == {("c2", "s")}
+
+
+async def test_who_only_moves_neither_leaves_nor_comes(live: Live) -> None:
+    await live.assert_connections([entry("old", sessions=("s",))], lease_ms=LEASE_MS)
+    await live.forget([entry("old", sessions=("s",))])
+    new = entry("new", node="n2", sessions=("s",))
+    assert await live.assert_connections([new], lease_ms=LEASE_MS) == set()
+    assert not await live.leave("t", "s", "alice")
+
+
+async def test_who_was_forgotten_by_time_comes_anew(timed_live: Timed[Live]) -> None:
+    live = timed_live.store
+    await live.assert_connections([entry(sessions=("s",))], lease_ms=LEASE_MS)
+    await timed_live.elapse(LEASE_MS)
+    assert not await live.leave("t", "s", "alice")
+    assert await live.assert_connections([entry(sessions=("s",))], lease_ms=LEASE_MS) == {("c1", "s")}
+
+
+# -- many, and many at once
+
+
+async def test_thousands_are_asserted_and_forgotten_in_one_call(live: Live) -> None:
+    entries = [entry(f"c{n}", user=f"u{n % 7}", sessions=("s", f"s{n % 50}")) for n in range(1200)]
+    await live.assert_connections(entries, lease_ms=LEASE_MS)
+    assert len(await live.connections_of_session("t", "s")) == 1200
+    assert len(await live.connections_of_session("t", "s3")) == 24
+    await live.forget(entries[:1100])
+    assert await live.connections_of_session("t", "s") == sorted(
+        entries[1100:], key=lambda each: (each.since, each.id)
+    )
+    assert await live.connection("t", "c5") is None
+
+
+async def test_calls_under_way_together_take_effect_in_their_order(live: Live) -> None:
+    many = [entry(f"c{n}", sessions=("s",)) for n in range(600)]
+    await asyncio.gather(
+        live.assert_connections(many, lease_ms=LEASE_MS),
+        live.forget([entry("c599", sessions=("s",))]),
+        live.assert_connections([entry("c1", sessions=("s2",))], lease_ms=LEASE_MS),
+        live.assert_connections([entry("c1", sessions=("s2", "s"))], lease_ms=LEASE_MS),
+        live.assert_connections([entry("c1", sessions=("s3",))], lease_ms=LEASE_MS),
+        live.forget([entry("c2")]),
+        live.assert_connections([entry("c2", sessions=("s3",))], lease_ms=LEASE_MS),
+    )
+    assert set(await attached(live, "s")) == {each.id for each in many} - {"c1", "c2", "c599"}
+    assert (await attached(live, "s2"), await attached(live, "s3")) == ([], ["c1", "c2"])
+    assert await live.connection("t", "c599") is None
+
+
+async def test_a_cancelled_call_does_not_disturb_those_it_was_made_with(live: Live) -> None:
+    calls = [
+        asyncio.ensure_future(live.assert_connections([entry(f"c{n}", sessions=("s",))], lease_ms=LEASE_MS))
+        for n in range(20)
+    ]
+    reads = [asyncio.ensure_future(live.connection("t", f"c{n}")) for n in range(20)]
+    await turns(1)
+    for call in (*calls[::2], *reads[::2]):
+        call.cancel()
+    await asyncio.gather(*calls, *reads, return_exceptions=True)
+    for n, read in enumerate(reads):
+        if not read.cancelled():
+            assert read.result() in (None, entry(f"c{n}", sessions=("s",)))
+    for n in range(1, 20, 2):
+        assert await live.connection("t", f"c{n}") == entry(f"c{n}", sessions=("s",))
+
+
 # -- admission
 
 
@@ -178,7 +280,7 @@ async def test_the_last_record_of_a_session_stands_until_it_expires(timed_live: 
     )
     earlier = LiveSession(id="s1", tenant="t", state="idle", node="n1", stats=SessionStats())
     other = LiveSession(id="s2", tenant="t", state="connecting", node="n1", stats=SessionStats())
-    await live.put_sessions([earlier, other], lease_ms=9_000)
+    await live.put_sessions([earlier, other], lease_ms=3 * LEASE_MS)
     await live.put_sessions([record], lease_ms=LEASE_MS)
     await live.put_sessions([], lease_ms=LEASE_MS)
     assert await live.session("t", "s2") == other
@@ -186,6 +288,29 @@ async def test_the_last_record_of_a_session_stands_until_it_expires(timed_live: 
     assert await live.session("u", "s1") is None
     await timed_live.elapse(LEASE_MS)
     assert await live.session("t", "s1") is None
+
+
+async def test_a_session_is_what_its_nodes_make_of_it_together(timed_live: Timed[Live]) -> None:
+    live = timed_live.store
+    quiet = SessionStats(frames_in=1, bytes_out=10, rtt_ms=5.0, last_active=NOW)
+    busy = SessionStats(frames_in=2, frames_out=3, bytes_in=4, bytes_out=30, last_active=NOW + 1)
+    ones = LiveSession(id="s1", tenant="t", state="disconnecting", node="n1", stats=quiet)
+    twos = LiveSession(id="s1", tenant="t", state="active", node="n2", stats=busy)
+    await live.put_sessions([ones], lease_ms=3 * LEASE_MS)
+    await live.put_sessions([twos], lease_ms=LEASE_MS)
+    together = SessionStats(
+        frames_in=3, frames_out=3, bytes_in=4, bytes_out=40, rtt_ms=5.0, last_active=NOW + 1
+    )
+    assert await live.session("t", "s1") == LiveSession(
+        id="s1", tenant="t", state="active", node="n2", stats=together
+    )
+    await timed_live.elapse(LEASE_MS)
+    assert await live.session("t", "s1") == ones
+    closed = LiveSession(id="s1", tenant="t", state="closed", node="n1", stats=quiet)
+    await live.put_sessions([twos, closed], lease_ms=LEASE_MS)
+    told = await live.session("t", "s1")
+    assert told is not None
+    assert told.state == "closed"
 
 
 async def test_nodes_are_listed_while_their_lease_runs(timed_live: Timed[Live]) -> None:

@@ -1,0 +1,1 @@
+"""The live indexes of many nodes, in Redis."""

@@ -1,0 +1,94 @@
+"""The names of the keys, and how an entry lies in them. `docs/redis.md` has the table."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from store.live import OnceKind
+from store.live_redis.scripts import Command
+from store.types import ConnectionEntry
+
+_FIELDS: Final = ("node", "user", "sessions", "ip", "port", "since")
+
+
+class Keys:
+    """Names below one prefix. Braces keep the keys of one session or one user in one slot.
+
+    Names and ids were checked where they came in: they hold no brace, space or slash.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def connection(self, tenant: str, connection: str) -> str:
+        """Hash: one connection."""
+        return f"{self._prefix}:{tenant}:connection:{{{connection}}}"
+
+    def connections_of_user(self, tenant: str, user: str) -> str:
+        """Sorted set: connection → end of its lease."""
+        return f"{self._prefix}:{tenant}:user:{{{user}}}:connections"
+
+    def sessions_of_user(self, tenant: str, user: str) -> str:
+        """Sorted set: session the user is in → end of the lease of whoever is longest in it."""
+        return f"{self._prefix}:{tenant}:user:{{{user}}}:sessions"
+
+    def session(self, tenant: str, session: str) -> str:
+        """Hash: node → what it knows of the session."""
+        return f"{self._prefix}:{tenant}:session:{{{session}}}"
+
+    def connections_of_session(self, tenant: str, session: str) -> str:
+        """Sorted set: connection → end of its lease."""
+        return f"{self._prefix}:{tenant}:session:{{{session}}}:connections"
+
+    def node(self, node: str) -> str:
+        """String: one node, for as long as its lease runs."""
+        return f"{self._prefix}:node:{node}"
+
+    def nodes(self) -> str:
+        """Sorted set: node → end of its lease."""
+        return f"{self._prefix}:nodes"
+
+    def connections_of_node(self, node: str) -> str:
+        """Sorted set: tenant/connection → end of its lease."""
+        return f"{self._prefix}:node:{node}:connections"
+
+    def once(self, kind: OnceKind, digest: str) -> str:
+        """String: what may be taken once."""
+        return f"{self._prefix}:{kind}:{digest}"
+
+    # -- an entry and the indexes it is in
+
+    def indexes(self, entry: ConnectionEntry) -> list[tuple[str, str]]:
+        """Every index in which it is found, and as what."""
+        tenant = entry.tenant
+        return [
+            (self.connections_of_user(tenant, entry.user), entry.id),
+            (self.connections_of_node(entry.node), f"{tenant}/{entry.id}"),
+            *((self.connections_of_session(tenant, session), entry.id) for session in entry.sessions),
+        ]
+
+    def read(self, tenant: str, connection: str) -> Command:
+        """Read one connection; `entry` understands the reply."""
+        key = self.connection(tenant, connection)
+        return Command(key, ("HMGET", key, *_FIELDS))
+
+
+def fields(entry: ConnectionEntry) -> tuple[str | int, ...]:
+    """What the hash of a connection holds, in the order of the script that writes it."""
+    return entry.node, entry.user, " ".join(entry.sessions), entry.ip, entry.port, entry.since
+
+
+def entry(tenant: str, connection: str, stored: Sequence[Any]) -> ConnectionEntry | None:
+    """What a hash holds; None where there is none."""
+    if stored[0] is None:
+        return None
+    node, user, sessions, ip, port, since = (value.decode() for value in stored)
+    return ConnectionEntry(
+        id=connection,
+        tenant=tenant,
+        user=user,
+        node=node,
+        since=int(since),
+        sessions=tuple(sessions.split()),
+        ip=ip,
+        port=int(port),
+    )

@@ -1,0 +1,165 @@
+"""The live indexes of many nodes: connections, sessions, nodes and what is taken once, in Redis.
+
+Leases are counted by the clock of the server that holds the key; no node's clock decides anything.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from store.live import Arrival, OnceKind, merged
+from store.live_redis import keys as names
+from store.live_redis.keys import Keys
+from store.live_redis.register import Register
+from store.live_redis.scripts import (
+    ADMIT,
+    LEAVE,
+    LIST,
+    MEMBERS,
+    PUT_ONCE,
+    PUT_RECORDS,
+    RECORDS,
+    TAKE_ONCE,
+    Calls,
+    Command,
+)
+from store.live_redis.wire import Wire
+from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
+
+# Replies of one pipeline when a session has very many connections: about 100 KiB.
+READ: Final = 500
+
+
+class RedisLive:
+    """As `Live`. On a cluster each call is one pipeline to each server concerned."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._wire = Wire(url)
+        self._keys = Keys(prefix)
+        self._register = Register(self._wire, self._keys)
+
+    async def start(self) -> None:
+        """Nothing to do: the first call connects. A Redis that is away keeps no node from starting."""
+
+    async def close(self) -> None:
+        await self._register.close()
+        await self._wire.close()
+
+    async def ping(self) -> None:
+        await self._wire.ping()
+
+    # -- connections
+
+    async def admit(self, entry: ConnectionEntry, *, limit: int, lease_ms: int) -> bool:
+        # The place is taken first: a crash before the rest leaves a place that expires by itself.
+        key = self._keys.connections_of_user(entry.tenant, entry.user)
+        (admitted,) = await self._wire.call([ADMIT.call([key], lease_ms, entry.id, limit)])
+        if admitted:
+            await self._register.put([entry], lease_ms)
+        return bool(admitted)
+
+    async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> set[Arrival]:
+        return await self._register.put(entries, lease_ms)
+
+    async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
+        await self._register.remove(entries)
+
+    async def leave(self, tenant: str, session: str, user: str) -> bool:
+        key = self._keys.sessions_of_user(tenant, user)
+        # Before the connections are read: one that is asserted from here on changes it.
+        (score,) = await self._wire.call([Command(key, ("ZSCORE", key, session))])
+        if score is None:
+            return False
+        theirs = await self.connections_of_user(tenant, user)
+        if any(session in entry.sessions for entry in theirs):
+            return False
+        (left,) = await self._wire.call([LEAVE.call([key], session, score)])
+        return bool(left)
+
+    async def connection(self, tenant: str, connection: str) -> ConnectionEntry | None:
+        (stored,) = await self._wire.call([self._keys.read(tenant, connection)])
+        return names.entry(tenant, connection, stored)
+
+    async def connections_of_user(self, tenant: str, user: str) -> list[ConnectionEntry]:
+        found = await self._found(tenant, self._keys.connections_of_user(tenant, user))
+        return [entry for entry in found if entry.user == user]
+
+    async def connections_of_session(self, tenant: str, session: str) -> list[ConnectionEntry]:
+        found = await self._found(tenant, self._keys.connections_of_session(tenant, session))
+        return [entry for entry in found if session in entry.sessions]
+
+    async def _found(self, tenant: str, index: str) -> list[ConnectionEntry]:
+        """The entries of an index, oldest first. Those whose hash is gone are over."""
+        (ids,) = await self._wire.call([LIST.call([index])])
+        found: list[ConnectionEntry] = []
+        for start in range(0, len(ids), READ):
+            part = [each.decode() for each in ids[start : start + READ]]
+            stored = await self._wire.call([self._keys.read(tenant, each) for each in part])
+            entries = map(names.entry, [tenant] * len(part), part, stored)
+            found += [entry for entry in entries if entry is not None]
+        return sorted(found, key=lambda entry: (entry.since, entry.id))
+
+    # -- sessions, nodes
+
+    async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
+        calls: Calls[None] = Calls(PUT_RECORDS, self._wire.slot_of, lease_ms)
+        for record in records:
+            value = msgspec.json.encode(_Record(record.state, record.stats))
+            calls.add(None, (self._keys.session(record.tenant, record.id),), (record.node, value), 1)
+        await self._wire.call([command for command, _ in calls.commands()])
+
+    async def session(self, tenant: str, session: str) -> LiveSession | None:
+        (stored,) = await self._wire.call([RECORDS.call([self._keys.session(tenant, session)])])
+        records: list[LiveSession] = []
+        for node, value in zip(stored[::2], stored[1::2], strict=True):
+            record = msgspec.json.decode(value, type=_Record)
+            known = LiveSession(
+                id=session, tenant=tenant, state=record.state, node=node.decode(), stats=record.stats
+            )
+            records.append(known)
+        return merged(records)
+
+    async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
+        key = self._keys.node(node.id)
+        # The index last: whoever finds a node in it finds the node as well.
+        await self._wire.call(
+            [
+                Command(key, ("SET", key, msgspec.json.encode(node), "PX", lease_ms)),
+                MEMBERS.call([self._keys.nodes()], lease_ms, 1, node.id),
+            ]
+        )
+
+    async def nodes(self) -> list[NodeEntry]:
+        (ids,) = await self._wire.call([LIST.call([self._keys.nodes()])])
+        keys = [self._keys.node(each.decode()) for each in ids]
+        stored = await self._wire.call([Command(key, ("GET", key)) for key in keys])
+        found = [msgspec.json.decode(each, type=NodeEntry) for each in stored if each is not None]
+        return sorted(found, key=lambda node: node.id)
+
+    # -- what is taken once
+
+    async def put_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> set[str]:
+        calls: Calls[str] = Calls(PUT_ONCE, self._wire.slot_of, ttl_ms)
+        for digest, value in entries:
+            calls.add(digest, (self._keys.once(kind, digest),), (value,), 1)
+        commands = calls.commands()
+        replies = await self._wire.call([command for command, _ in commands])
+        return {
+            digests[place - 1]
+            for (_, digests), places in zip(commands, replies, strict=True)
+            for place in places
+        }
+
+    async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
+        (value,) = await self._wire.call([TAKE_ONCE.call([self._keys.once(kind, digest)])])
+        return None if value is None else bytes(value)
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """What one node knows of a session, as it is stored."""
+
+    state: SessionState
+    stats: SessionStats

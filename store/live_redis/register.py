@@ -1,0 +1,215 @@
+"""Writes connections into all their indexes and takes them out again, in the order in which it is told to.
+
+What is told while a write is under way is written together, next. An entry is found in an index only while
+its hash says so: the indexes are written first, the hash last, and taken out the other way round.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeAlias
+
+from store.errors import Unavailable
+from store.live import Arrival
+from store.live_redis.keys import Keys, fields
+from store.live_redis.scripts import CONNECTIONS, FORGET, MEMBERS, REMOVE, USERS, Calls, Command
+from store.live_redis.wire import Wire
+from store.types import ConnectionEntry
+
+# Connections in one write: about 150 KiB, and 2 ms of building it.
+ROUND: Final = 250
+# Rounds that wait. Above it callers are refused with Unavailable; who owns a connection asserts it again.
+ROUNDS: Final = 200
+
+
+class Register:
+    """All writes of connections of one process."""
+
+    def __init__(self, wire: Wire, keys: Keys) -> None:
+        self._wire = wire
+        self._keys = keys
+        self._rounds: deque[_Round] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def put(self, entries: Sequence[ConnectionEntry], lease_ms: int) -> set[Arrival]:
+        """Write entries and renew their leases. Unavailable."""
+        arrivals = await self._told(entries, lease_ms)
+        ids = {entry.id for entry in entries}
+        return {arrival for arrival in arrivals if arrival[0] in ids}
+
+    async def remove(self, entries: Sequence[ConnectionEntry]) -> None:
+        """Take connections out of all indexes they are in. Unavailable."""
+        await self._told(entries, None)
+
+    async def close(self) -> None:
+        """End the write that is under way. Whoever waits is told so."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        while self._rounds:
+            self._rounds.popleft().settle(Unavailable("the connection to Redis was closed"))
+
+    # -- rounds
+
+    async def _told(self, entries: Sequence[ConnectionEntry], lease_ms: int | None) -> set[Arrival]:
+        # All of it gets its place now: what is told later is written later.
+        parts = range(0, len(entries), ROUND)
+        rounds = [self._join(entries[start : start + ROUND], lease_ms) for start in parts]
+        arrivals: set[Arrival] = set()
+        for each in rounds:
+            outcome = await asyncio.shield(each.outcome)
+            if isinstance(outcome, Unavailable):
+                # One for each caller: it gets its trace where it is raised.
+                raise Unavailable(str(outcome)) from outcome
+            arrivals |= outcome
+        return arrivals
+
+    def _join(self, entries: Sequence[ConnectionEntry], lease_ms: int | None) -> "_Round":
+        if not self._rounds or len(self._rounds[-1].changes) >= ROUND:
+            if len(self._rounds) >= ROUNDS:
+                raise Unavailable("Redis is too slow: too many connections wait to be written")
+            self._rounds.append(_Round())
+        current = self._rounds[-1]
+        for entry in entries:
+            current.changes[entry.tenant, entry.id] = (entry, lease_ms)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        return current
+
+    async def _run(self) -> None:
+        try:
+            while self._rounds:
+                current = self._rounds.popleft()
+                try:
+                    current.settle(await self._write(current))
+                except Unavailable as error:
+                    current.settle(error)
+                except BaseException:
+                    current.settle(Unavailable("the connection to Redis was closed"))
+                    raise
+        finally:
+            self._task = None
+
+    # -- one round
+
+    async def _write(self, current: "_Round") -> set[Arrival]:
+        """One round trip; a second one where connections have left indexes."""
+        leases: dict[int, list[ConnectionEntry]] = {}
+        gone: list[ConnectionEntry] = []
+        for entry, lease_ms in current.changes.values():
+            if lease_ms is None:
+                gone.append(entry)
+            else:
+                leases.setdefault(lease_ms, []).append(entry)
+        forgets = self._forgets(gone)
+        removed = {index for entry in gone for index in self._keys.indexes(entry)}
+        removals = self._removals(removed)
+        users, members, hashes = self._puts(leases)
+        replies = iter(
+            await self._wire.call(
+                [command for command, _ in (*forgets, *removals, *users, *members, *hashes)]
+            )
+        )
+        left = set(self._left(forgets, replies))
+        for _ in removals:
+            next(replies)
+        arrivals = _arrivals(users, replies)
+        for _ in members:
+            next(replies)
+        left.update(self._left(hashes, replies))
+        left -= removed
+        if left:
+            left -= {
+                index for entries in leases.values() for each in entries for index in self._keys.indexes(each)
+            }
+        if left:
+            await self._wire.call([command for command, _ in self._removals(left)])
+        return arrivals
+
+    def _puts(self, leases: dict[int, list[ConnectionEntry]]) -> "tuple[_Users, _Commands, _Hashes]":
+        slot_of, keys = self._wire.slot_of, self._keys
+        users: _Users = []
+        members: _Commands = []
+        hashes: _Hashes = []
+        for lease_ms, entries in leases.items():
+            user_calls: Calls[ConnectionEntry] = Calls(USERS, slot_of, lease_ms)
+            hash_calls: Calls[ConnectionEntry] = Calls(CONNECTIONS, slot_of, lease_ms)
+            grouped: dict[str, list[str]] = {}
+            for entry in entries:
+                tenant, sessions = entry.tenant, entry.sessions
+                theirs = (
+                    keys.connections_of_user(tenant, entry.user),
+                    keys.sessions_of_user(tenant, entry.user),
+                )
+                user_calls.add(entry, theirs, (entry.id, len(sessions), *sessions), 1 + len(sessions))
+                hash_calls.add(entry, (keys.connection(tenant, entry.id),), fields(entry), 1)
+                of_node = keys.connections_of_node(entry.node)
+                grouped.setdefault(of_node, []).append(f"{tenant}/{entry.id}")
+                for session in sessions:
+                    grouped.setdefault(keys.connections_of_session(tenant, session), []).append(entry.id)
+            member_calls: Calls[None] = Calls(MEMBERS, slot_of, lease_ms)
+            for key, ids in grouped.items():
+                member_calls.add(None, (key,), (len(ids), *ids), len(ids))
+            users += user_calls.commands()
+            members += member_calls.commands()
+            hashes += hash_calls.commands()
+        return users, members, hashes
+
+    def _forgets(self, entries: Iterable[ConnectionEntry]) -> "_Hashes":
+        calls: Calls[ConnectionEntry] = Calls(FORGET, self._wire.slot_of)
+        for entry in entries:
+            calls.add(entry, (self._keys.connection(entry.tenant, entry.id),), (), 1)
+        return calls.commands()
+
+    def _removals(self, indexes: Iterable[tuple[str, str]]) -> "_Commands":
+        calls: Calls[None] = Calls(REMOVE, self._wire.slot_of)
+        for key, member in indexes:
+            calls.add(None, (key,), (member,), 1)
+        return calls.commands()
+
+    def _left(self, hashes: "_Hashes", replies: Any) -> Iterable[tuple[str, str]]:
+        """The indexes in which connections were before, by what their hashes said."""
+        for _, entries in hashes:
+            for place, node, user, sessions in _by(4, next(replies)):
+                entry = entries[place - 1]
+                known = ConnectionEntry(
+                    id=entry.id,
+                    tenant=entry.tenant,
+                    user=user.decode(),
+                    node=node.decode(),
+                    since=entry.since,
+                    sessions=tuple(sessions.decode().split()),
+                )
+                yield from self._keys.indexes(known)
+
+
+class _Round:
+    """What is written together: the last word on each connection. No lease: it goes."""
+
+    __slots__ = ("changes", "outcome")
+
+    def __init__(self) -> None:
+        self.changes: dict[tuple[str, str], tuple[ConnectionEntry, int | None]] = {}
+        self.outcome: asyncio.Future[set[Arrival] | Unavailable] = asyncio.get_running_loop().create_future()
+
+    def settle(self, outcome: "set[Arrival] | Unavailable") -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+# Commands, and for each the subjects that its reply tells of by their places.
+_Users: TypeAlias = list[tuple[Command, list[ConnectionEntry]]]
+_Hashes: TypeAlias = _Users
+_Commands: TypeAlias = list[tuple[Command, list[None]]]
+
+
+def _arrivals(users: "_Users", replies: Any) -> set[Arrival]:
+    found: set[Arrival] = set()
+    for _, entries in users:
+        found.update((entries[place - 1].id, session.decode()) for place, session in _by(2, next(replies)))
+    return found
+
+
+def _by(count: int, flat: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
+    """Cut a flat reply into its items."""
+    return zip(*[iter(flat)] * count, strict=True)
