@@ -68,12 +68,11 @@ class PostgresServer:
         ServerMissing, ServerFailed.
         """
         server = cls(find_postgres(version), folder, keep=keep)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(server.close)
             server.prepare(tls=tls, settings=settings)
             server.again()
-        except BaseException:
-            server.close()
-            raise
+            undo.pop_all()
         return server
 
     @property
@@ -137,7 +136,13 @@ class PostgresServer:
 
     def prepare(self, *, tls: bool, settings: Mapping[str, str]) -> None:
         """Make the data folder, if it is not there, and note the settings."""
-        if not (self._data / "PG_VERSION").exists():
+        made_by = self._data / "PG_VERSION"
+        if made_by.exists() and (old := made_by.read_text().strip()) != str(self._programs.version[0]):
+            raise ServerFailed(
+                f"{self._data} was made by Postgres {old}, and this is {self.version_number}: "
+                f"install Postgres {old}, or remove that folder with all that is in it"
+            )
+        if not made_by.exists():
             self._password_file.write_text(secrets.token_hex(16) + "\n")
             self._give(self._password_file, 0o600)
             self._init()
@@ -159,8 +164,7 @@ class PostgresServer:
         """Start it with the same data on the same port, and wait until it is ready. ServerFailed."""
         if self.is_running:
             raise ServerFailed(f"The Postgres on port {self.port} is running already")
-        # Left by one that was killed; and its pid may be somebody else's by now, who would be taken for it.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        self._clear_away()
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         child = Child(
             Orders(
@@ -247,6 +251,23 @@ class PostgresServer:
         if made.returncode != 0:
             raise ServerFailed(f"initdb failed: {made.stderr.strip()}")
 
+    def _clear_away(self) -> None:
+        """Remove what one that was killed has left. ServerFailed while one still runs on these data.
+
+        The pid in it may be somebody else's by now, whom Postgres would take for itself. One whose owner was
+        killed a moment ago is still ending.
+        """
+        left = self._data / "postmaster.pid"
+        deadline = time.monotonic() + _KILLED_WITHIN_S
+        while left.exists():
+            pid = int(left.read_text().split()[0])
+            if not _runs_on(pid, self._data):
+                left.unlink(missing_ok=True)
+            elif time.monotonic() > deadline:
+                raise ServerFailed(f"Another Postgres, pid {pid}, runs on {self._data}: stop it first")
+            else:
+                time.sleep(0.02)
+
     def _give(self, path: Path, mode: int) -> None:
         path.chmod(mode)
         if self._account is not None:
@@ -265,6 +286,13 @@ def _lives(process: psutil.Process) -> bool:
     # One that nobody has reaped yet holds nothing any more.
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _runs_on(pid: int, data: Path) -> bool:
+    try:
+        return str(data) in psutil.Process(pid).cmdline()
     except psutil.NoSuchProcess:
         return False
 

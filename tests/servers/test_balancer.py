@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -182,6 +183,15 @@ async def test_when_a_node_dies_its_clients_are_cut_off_and_the_others_are_not(b
             writer.write(b"x")
             assert await reader.readexactly(1) == b"x"
     await until(lambda: bench.balancer.connections == 2)
+
+
+async def test_a_reset_of_a_client_reaches_its_node(bench: Bench) -> None:
+    reader, writer = await bench.connect()
+    await reader.readline()
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    await until(lambda: not any(node.open for node in bench.nodes))
+    await until(lambda: bench.balancer.connections == 0)
 
 
 async def test_a_client_that_never_closes_is_not_waited_for(

@@ -108,6 +108,28 @@ def test_closing_removes_its_data_and_keeping_keeps_them(tmp_path: Path) -> None
     assert not os.path.lexists(tmp_path / "postgres")
 
 
+def test_two_servers_never_run_on_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.servers.postgres._KILLED_WITHIN_S", 0.1)
+    with PostgresServer.start(tmp_path, keep=True) as first:
+        with pytest.raises(ServerFailed, match=f"Another Postgres, pid {first.pid}, runs on"):
+            PostgresServer.start(tmp_path, keep=True)
+        assert first.run("SELECT 1") == [("1",)]
+        # After a kill its pid stands there still, and may be anybody's.
+        first.kill()
+        left = tmp_path.joinpath("postgres").resolve() / "data" / "postmaster.pid"
+        left.write_text(left.read_text().replace(left.read_text().split()[0], str(os.getpid()), 1))
+        first.again()
+
+
+def test_data_of_another_version_are_not_touched(tmp_path: Path) -> None:
+    with PostgresServer.start(tmp_path, version="packaged", keep=True) as server:
+        older = server.version_number.split(".")[0]
+    with pytest.raises(ServerFailed, match=f"was made by Postgres {older}, and this is"):
+        PostgresServer.start(tmp_path, version="installed", keep=True)
+    with PostgresServer.start(tmp_path, version="packaged") as server:
+        assert server.run("SELECT 1") == [("1",)]
+
+
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerFailed, match='unrecognized configuration parameter "no_such_setting"'):
         PostgresServer.start(tmp_path, settings={"no_such_setting": "1"})
