@@ -8,6 +8,7 @@ import asyncpg
 import psutil
 import pytest
 
+from loadtest.servers.account import leave
 from loadtest.servers.binaries import Version
 from loadtest.servers.child import ServerFailed
 from loadtest.servers.postgres import PostgresServer
@@ -18,6 +19,13 @@ def postgres(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Postgre
     version: Version = request.param
     with PostgresServer.start(tmp_path, version=version) as server:
         yield server
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose data outlive their servers, but not the test."""
+    yield tmp_path
+    leave(tmp_path / "postgres")
 
 
 def database_of(url: str) -> str:
@@ -96,37 +104,37 @@ async def test_with_tls_it_is_known_by_its_authority_and_serves_nobody_in_the_cl
             await asyncpg.connect(plain, ssl=False)
 
 
-def test_closing_removes_its_data_and_keeping_keeps_them(tmp_path: Path) -> None:
-    with PostgresServer.start(tmp_path, keep=True) as server:
-        home = (tmp_path / "postgres").resolve()
+def test_closing_removes_its_data_and_keeping_keeps_them(kept: Path) -> None:
+    with PostgresServer.start(kept, keep=True) as server:
+        home = (kept / "postgres").resolve()
         server.run("CREATE DATABASE mine")
     assert home.exists()
-    with PostgresServer.start(tmp_path) as server:
+    with PostgresServer.start(kept) as server:
         assert server.run("SELECT 1", "mine") == [("1",)]
         assert server.run("SELECT 1 WHERE false", "mine") == []
     assert not home.exists()
-    assert not os.path.lexists(tmp_path / "postgres")
+    assert not os.path.lexists(kept / "postgres")
 
 
-def test_two_servers_never_run_on_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_servers_never_run_on_the_same_data(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadtest.servers.postgres._KILLED_WITHIN_S", 0.1)
-    with PostgresServer.start(tmp_path, keep=True) as first:
+    with PostgresServer.start(kept, keep=True) as first:
         with pytest.raises(ServerFailed, match=f"Another Postgres, pid {first.pid}, runs on"):
-            PostgresServer.start(tmp_path, keep=True)
+            PostgresServer.start(kept, keep=True)
         assert first.run("SELECT 1") == [("1",)]
         # After a kill its pid stands there still, and may be anybody's.
         first.kill()
-        left = tmp_path.joinpath("postgres").resolve() / "data" / "postmaster.pid"
+        left = kept.joinpath("postgres").resolve() / "data" / "postmaster.pid"
         left.write_text(left.read_text().replace(left.read_text().split()[0], str(os.getpid()), 1))
         first.again()
 
 
-def test_data_of_another_version_are_not_touched(tmp_path: Path) -> None:
-    with PostgresServer.start(tmp_path, version="packaged", keep=True) as server:
-        older = server.version_number.split(".")[0]
-    with pytest.raises(ServerFailed, match=f"was made by Postgres {older}, and this is"):
-        PostgresServer.start(tmp_path, version="installed", keep=True)
-    with PostgresServer.start(tmp_path, version="packaged") as server:
+def test_data_of_another_version_are_not_touched(kept: Path) -> None:
+    with PostgresServer.start(kept, version="packaged", keep=True) as server:
+        made_by = server.version_number.split(".")[0]
+    with pytest.raises(ServerFailed, match=f"was made by Postgres {made_by}, and this is"):
+        PostgresServer.start(kept, version="installed", keep=True)
+    with PostgresServer.start(kept, version="packaged", keep=True) as server:
         assert server.run("SELECT 1") == [("1",)]
 
 
