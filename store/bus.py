@@ -61,7 +61,7 @@ class Bus(Protocol):
 
     @property
     def dropped(self) -> int:
-        """How many payloads `offer` has dropped since start."""
+        """How many payloads were dropped since start: above a bound, or because nobody would take them."""
 
     @property
     def gaps(self) -> int:

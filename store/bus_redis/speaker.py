@@ -113,6 +113,7 @@ class Speaker:
         self._answers = 0
         if self._silent_ticks >= SILENT_TICKS and self._link is not None:
             self._link.abort("Redis has stopped answering")
+            self.gone()
         if self._held and asyncio.get_running_loop().time() > self._hold_until:
             self._let_go()
 
