@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ class Orders:
     account: Account | None = None
     stop: signal.Signals = signal.SIGKILL  # when its owner is gone
     remove: Path | None = None  # then, too
+    env: Mapping[str, str] = field(default_factory=dict)  # added to what every server gets
 
 
 class Child:
@@ -54,7 +55,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env={**_environment(), **orders.env},
                 start_new_session=True,
             )
         told = b""
@@ -87,8 +88,12 @@ class Child:
             os.kill(self.pid, number)
 
     def end(self, number: signal.Signals, *, within: float = 30.0) -> None:
-        """Send a signal that ends it and wait for the end; ServerFailed, and it is killed, when it stays."""
+        """Send a signal that ends it, and wait for the end. ServerFailed."""
         self.send(number)
+        self.wait(within=within)
+
+    def wait(self, *, within: float) -> None:
+        """Wait for its end; ServerFailed, and it is killed, when it stays."""
         try:
             self._guardian.wait(within)
         except subprocess.TimeoutExpired:
