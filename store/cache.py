@@ -9,6 +9,8 @@ Entry = tuple[str, bytes, int]  # key, value, version
 class Cache(Protocol):
     """Bytes with a version and an expiry. Entries may be lost at any time; no older version follows a newer.
 
+    A key may begin with a place and `|`: keys of one place have one keeper, and its clock.
+
     Order: versions of one key only grow, for as long as the last put or drop of it was to live.
     Atomicity: each call is atomic for its key.
     Durability: none.
@@ -42,3 +44,15 @@ class Cache(Protocol):
 
     async def drop_many(self, versions: Sequence[tuple[str, int]], *, ttl_ms: int) -> None:
         """`drop` of several (key, version), in one round trip."""
+
+    async def now_ms(self, key: str) -> int:
+        """The time by the clock of the key's keeper, the same for all nodes.
+
+        It is the version of what is read from now on and has none of its own: see `outdate_many`.
+        """
+
+    async def outdate_many(self, keys: Sequence[str], *, margin_ms: int, ttl_ms: int) -> None:
+        """Drop what keys versioned by `now_ms` hold; refuse what was read before now and `margin_ms`.
+
+        In one round trip.
+        """

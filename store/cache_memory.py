@@ -80,6 +80,18 @@ class MemoryCache:
         for key, version in versions:
             self._drop(key, version, ttl_ms)
 
+    async def now_ms(self, key: str) -> int:
+        return self._now_ms()
+
+    async def outdate_many(self, keys: Sequence[str], *, margin_ms: int, ttl_ms: int) -> None:
+        for key in keys:
+            floor = self._floor(key)
+            known = 0 if floor is None else floor.version + self._has(key)
+            self._drop(key, max(self._now_ms() + margin_ms + 1, known), ttl_ms)
+
+    def _now_ms(self) -> int:
+        return int(self._monotonic() * 1000)
+
     def _get(self, key: str) -> bytes | None:
         if not self._has(key):
             self._remove(key)

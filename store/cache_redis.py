@@ -1,7 +1,7 @@
 """The cache of many nodes: versions are compared where they are kept, in scripts, whoever puts and drops.
 
 An entry is a key with its version and its value, and at times another with the oldest version that may be
-stored. On a cluster the entries are spread over its nodes; the two keys of one lie together.
+stored. On a cluster the places of the keys are spread over its nodes; what has one place lies together.
 """
 
 import asyncio
@@ -61,6 +61,7 @@ class RedisCache:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._put_script = _Script("cache_put.lua")
         self._drop_script = _Script("cache_drop.lua")
+        self._outdate_script = _Script("cache_outdate.lua")
 
     async def start(self) -> None:
         """Nothing to do: the first call connects."""
@@ -77,10 +78,12 @@ class RedisCache:
         if not keys:
             return []
         names = [self._name(key) for key in keys]
-        # Keys of one command have to lie in one slot.
-        commands = [("GET", name) for name in names] if self._is_cluster else [("MGET", *names)]
-        found = await self._ask(commands)
-        return [_value(stored) for stored in (found if self._is_cluster else found[0])]
+        by_slot: dict[int, list[str]] = {}
+        for name in names:
+            by_slot.setdefault(self._slot(name), []).append(name)
+        answers = await self._ask([("MGET", *together) for together in by_slot.values()])
+        found = dict(zip(chain.from_iterable(by_slot.values()), chain.from_iterable(answers), strict=True))
+        return [_value(found[name]) for name in names]
 
     async def put(self, key: str, value: bytes, *, version: int, ttl_ms: int) -> bool:
         if len(value) > VALUE_BYTES:
@@ -104,9 +107,23 @@ class RedisCache:
         changes = [_Change(self._name(key), (version,)) for key, version in versions]
         await self._run(self._drop_script, changes, ttl_ms)
 
+    async def now_ms(self, key: str) -> int:
+        # TIME itself names no key: a cluster would not know whom to ask.
+        ((seconds, microseconds),) = await self._ask([("EVAL", _TIME, 1, self._name(key))])
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def outdate_many(self, keys: Sequence[str], *, margin_ms: int, ttl_ms: int) -> None:
+        changes = [_Change(self._name(key), (margin_ms,)) for key in keys]
+        await self._run(self._outdate_script, changes, ttl_ms)
+
     def _name(self, key: str) -> str:
-        """Where a value lies. The braces keep what else is known of it in the same slot."""
-        return f"{self._begin}{{{key}}}"
+        """Where a value lies. A cluster looks at what stands in braces: the place, or else the whole key."""
+        place, bar, rest = key.partition("|")
+        return f"{self._begin}{{{place}}}{bar}{rest}"
+
+    def _slot(self, name: str) -> int:
+        """Commands may name keys of one slot only; without a cluster there is one."""
+        return key_slot(name.encode()) if self._is_cluster else 0
 
     async def _run(self, script: _Script, changes: Sequence[_Change], ttl_ms: int) -> list[int]:
         """Run a script over all changes, in one round trip; what it said of each, chunk by chunk."""
@@ -114,10 +131,10 @@ class RedisCache:
             return []
         calls = [_call(chunk, ttl_ms) for chunk in self._chunks(changes)]
         answers = await self._ask([("EVALSHA", script.sha, *call) for call in calls])
-        for place, answer in enumerate(answers):
+        for number, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):
                 # Redis was started anew, or this is another node of the cluster.
-                (answers[place],) = await self._ask([("EVAL", script.text, *calls[place])])
+                (answers[number],) = await self._ask([("EVAL", script.text, *calls[number])])
         return list(chain.from_iterable(answer or () for answer in answers))
 
     def _chunks(self, changes: Sequence[_Change]) -> Iterator[list[_Change]]:
@@ -125,7 +142,7 @@ class RedisCache:
         gathered: dict[int, list[_Change]] = {}
         weights: Counter[int] = Counter()
         for change in changes:
-            slot = key_slot(change.name.encode()) if self._is_cluster else 0
+            slot = self._slot(change.name)
             chunk = gathered.setdefault(slot, [])
             chunk.append(change)
             weights[slot] += change.bytes
@@ -136,7 +153,7 @@ class RedisCache:
 
     async def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands at once; their answers, that a script is not known among them. Unavailable."""
-        async with self._place():
+        async with self._connection():
             pipeline: Any = self._client.pipeline() if self._is_cluster else self._client.pipeline(False)
             for command in commands:
                 pipeline.execute_command(*command)
@@ -147,11 +164,15 @@ class RedisCache:
         return answers
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _connection(self) -> AsyncIterator[None]:
         """One of the connections, for a bounded time. Who cancels a call gives up its connection with it."""
         with translated():
             async with asyncio.timeout(TIMEOUT_S), self._places:
                 yield
+
+
+# KEYS[1]: whose keeper is asked; returns the seconds and microseconds of its clock.
+_TIME: Final = "return redis.call('TIME')"
 
 
 def _call(chunk: Iterable[_Change], ttl_ms: int) -> tuple[Any, ...]:

@@ -75,10 +75,11 @@ class Pages:
 
     async def _load(self, session: str, number: int) -> list[Message]:
         page = await self._log.read(session, after=number * PAGE, limit=PAGE)
+        self._shelf.loaded("page")
         if len(page) == PAGE:
             value = _encode(page)
             if len(value) <= PAGE_BYTES:
-                await self._shelf.fill([(_key(session, number), value, 1)], TTL_MS)
+                await self._shelf.fill("page", [(_key(session, number), value, 1)], TTL_MS)
         return page
 
 

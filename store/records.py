@@ -4,9 +4,8 @@ Writes go to the log and are told to the cache by version. What must be the trut
 attach at, an epoch, an expiry) is asked of the log: docs/storage.md says what may be old here, and how long.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -14,10 +13,8 @@ import msgspec
 from store.cache import Cache, Entry
 from store.flights import Flights
 from store.lists import (
-    PREVIEW,
     SESSION_TTL_MS,
     Lists,
-    Tail,
     number_of,
     session_entry,
     session_key,
@@ -26,6 +23,7 @@ from store.lists import (
 from store.log import Log
 from store.pages import Pages
 from store.shelf import Shelf, decoded
+from store.tails import PREVIEW, Tail, Tails
 from store.types import (
     Access,
     Appended,
@@ -40,6 +38,7 @@ from store.types import (
     Role,
     Session,
 )
+from store.warming import Warming
 
 # A write says what it is about to do, so that a node killed between COMMIT and telling the cache leaves
 # nothing old behind. Longer than any write takes; if it comes to nothing, the session is not cached as long.
@@ -56,28 +55,38 @@ class Records:
     Concurrent misses of one key make one query. A cache that is away is passed by.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        cache: Cache,
-        *,
-        now_ms: Callable[[], int] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, log: Log, cache: Cache) -> None:
         self._log = log
-        self._shelf = Shelf(cache, monotonic)
+        self._shelf = Shelf(cache)
         self._flights = Flights()
-        self._lists = Lists(log, self._shelf, self._flights, now_ms)
+        self._tails = Tails(self._shelf)
+        self._lists = Lists(log, self._shelf, self._flights, self._tails)
         self._pages = Pages(log, self._shelf, self._flights)
+        self._warming = Warming(self._lists)
 
     @property
     def counts(self) -> Counter[str]:
-        """Hits and misses: `session_hit`, `session_miss`, and so for list and page."""
+        """By level (session, list, page): `session_hit`, `_miss`, `_load`s from the log, `_bytes` stored.
+
+        And `away`: how often the cache was found not to answer.
+        """
         return self._shelf.counts
 
+    @property
+    def owed(self) -> int:
+        """How many keys the cache has yet to be told of, having been away."""
+        return self._shelf.owed
+
     async def close(self) -> None:
-        """End the loads under way. Idempotent."""
+        """End the loads under way, and tell the cache what it has not been told. Idempotent."""
+        await self._warming.close()
         await self._flights.close()
+        await self._tails.close()
+        await self._shelf.close()
+
+    def warm(self, tenant: str, user: str) -> None:
+        """Put a user's list and its sessions into the cache soon, if there is time for it. Never waits."""
+        self._warming.ask(tenant, user)
 
     # -- reading
 
@@ -91,8 +100,9 @@ class Records:
 
         async def load() -> Session | None:
             row = await self._log.get(tenant, session)
+            self._shelf.loaded("session")
             if row is not None:
-                await self._shelf.fill([session_entry(row)], SESSION_TTL_MS)
+                await self._shelf.fill("session", [session_entry(row)], SESSION_TTL_MS)
             return row
 
         return await self._flights.run(("session", tenant, session), load)
@@ -109,8 +119,10 @@ class Records:
 
         async def load() -> Access | None:
             row = await self._log.access(tenant, session, user)
+            self._shelf.loaded("session")
             if row is not None:
-                await self._shelf.fill([session_entry(row.session), _role_entry(row, user)], SESSION_TTL_MS)
+                entries = [session_entry(row.session), _role_entry(row, user)]
+                await self._shelf.fill("session", entries, SESSION_TTL_MS)
             return row
 
         return await self._flights.run(("session", tenant, session, user), load)
@@ -118,7 +130,7 @@ class Records:
     async def list_for(
         self, tenant: str, user: str, *, before: tuple[int, str] | None, limit: int
     ) -> list[Listing]:
-        """As `Log.list_for`. Asking once when a connection opens warms the list and its sessions."""
+        """As `Log.list_for`."""
         return await self._lists.list_for(tenant, user, before=before, limit=limit)
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
@@ -132,15 +144,20 @@ class Records:
     # -- writing
 
     async def append(self, drafts: Sequence[Draft]) -> list[Appended | Refused]:
-        """As `Log.append`."""
+        """As `Log.append`. The cache is told later: no ack waits for it."""
         outcomes = await self._log.append(drafts)
-        tails: dict[str, Tail] = {}
+        known: dict[str, Tail | int] = {}
         for draft, outcome in zip(drafts, outcomes, strict=True):
-            # In the order of seq: the last one stands. A duplicate tells nothing new.
-            if isinstance(outcome, Appended) and not outcome.duplicate:
-                tails[draft.session] = Tail(outcome.seq, outcome.created_at, draft.content[:PREVIEW])
-        if tails:
-            await self._lists.grown(tails)
+            if isinstance(outcome, Refused):
+                continue
+            if not outcome.duplicate:
+                # In the order of seq: the last one stands.
+                known[draft.session] = Tail(outcome.seq, outcome.created_at, draft.content[:PREVIEW])
+            elif draft.session not in known:
+                # Somebody stored it and may not have lived to tell the cache.
+                known[draft.session] = outcome.seq
+        if known:
+            self._tails.note(known)
         return outcomes
 
     async def mark(self, marks: Sequence[Mark]) -> None:
@@ -155,7 +172,7 @@ class Records:
     async def create(self, new: NewSession, *, limit: int) -> Session:
         """As `Log.create`."""
         owner = [(new.tenant, new.owner)]
-        await self._lists.changed(owner)
+        await self._lists.changing(owner)
         session = await self._log.create(new, limit=limit)
         await self._told(session, _role_entry(Access(session=session, role="owner"), new.owner))
         await self._lists.changed(owner)
@@ -220,13 +237,13 @@ class Records:
         keys = [session_key(tenant, session)]
         if user is not None:
             keys.append(_role_key(tenant, session, user))
-            await self._lists.changed([(tenant, user)])
+            await self._lists.changing([(tenant, user)])
         await self._shelf.drop([(key, number_of(found) + 1) for key in keys], INTENT_MS)
 
     async def _told(self, session: Session, *more: Entry) -> None:
         """Put what was written in the place of what it made old."""
         self._flights.forget(("session", session.tenant, session.id))
-        await self._shelf.replace([session_entry(session), *more], SESSION_TTL_MS)
+        await self._shelf.replace("session", [session_entry(session), *more], SESSION_TTL_MS)
 
 
 def _role_entry(access: Access, user: str) -> Entry:
@@ -235,4 +252,4 @@ def _role_entry(access: Access, user: str) -> Entry:
 
 
 def _role_key(tenant: str, session: str, user: str) -> str:
-    return f"role1:{tenant}/{session}/{user}"
+    return f"{session}|role1:{tenant}/{user}"

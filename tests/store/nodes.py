@@ -58,12 +58,15 @@ class WatchedLog:
 
 
 class AbsentCache:
-    """A cache that can be away or lose what it has, and remembers how often it was tried."""
+    """A cache that can be away, hang or lose what it has, and remembers how often it was tried."""
 
     def __init__(self, cache: MemoryCache) -> None:
         self._cache = cache
         self.is_away = False
         self.tried = 0
+        self.called: Counter[str] = Counter()
+        self.answering = asyncio.Event()
+        self.answering.set()
 
     def holds(self, key: str) -> bool:
         return key in self._cache._values
@@ -78,6 +81,8 @@ class AbsentCache:
 
         async def reached(*given: Any, **more: Any) -> Any:
             self.tried += 1
+            self.called[name] += 1
+            await self.answering.wait()
             if self.is_away:
                 raise Unavailable("the cache is away")
             return await method(*given, **more)
@@ -95,13 +100,8 @@ class Bench:
         self.cache = AbsentCache(MemoryCache(self.clock))
         self._nodes: list[Records] = []
 
-    def node(self, skew_ms: int = 0) -> Records:
-        records = Records(
-            self.log,
-            self.cache,
-            now_ms=lambda: round(self.clock.now * 1000) + skew_ms,
-            monotonic=self.clock,
-        )
+    def node(self) -> Records:
+        records = Records(self.log, self.cache)
         self._nodes.append(records)
         return records
 

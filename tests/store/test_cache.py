@@ -130,6 +130,58 @@ async def test_a_thousand_at_once_are_as_good_as_one(cache: Cache) -> None:
     assert await cache.get_many([key for key, _, _ in entries]) == [value for _, value, _ in entries]
 
 
+# -- versions that are times
+
+
+async def test_the_clock_of_a_place_goes_on_for_all_its_keys(timed_cache: Timed[Cache]) -> None:
+    cache = timed_cache.store
+    first = await cache.now_ms("alice|list")
+    await timed_cache.elapse(TTL_MS)
+    assert TTL_MS <= await cache.now_ms("alice|read/1") - first < TTL_MS + 10_000
+
+
+async def test_what_was_read_before_a_change_does_not_outlive_it(timed_cache: Timed[Cache]) -> None:
+    cache = timed_cache.store
+    begun = await cache.now_ms("k")
+    assert await cache.put("k", b"old", version=begun, ttl_ms=TTL_MS * 9)
+    await cache.outdate_many(["k", "other"], margin_ms=0, ttl_ms=TTL_MS * 9)
+    assert await cache.get("k") is None
+    assert not await cache.put("k", b"old", version=begun, ttl_ms=TTL_MS * 9)
+    assert not await cache.put("other", b"old", version=begun, ttl_ms=TTL_MS * 9)
+    await timed_cache.elapse(2)
+    assert await cache.put("k", b"new", version=await cache.now_ms("k"), ttl_ms=TTL_MS * 9)
+    assert await cache.get("k") == b"new"
+
+
+async def test_what_is_read_within_the_margin_is_not_stored(timed_cache: Timed[Cache]) -> None:
+    cache = timed_cache.store
+    await cache.outdate_many(["k"], margin_ms=TTL_MS, ttl_ms=TTL_MS * 9)
+    assert not await cache.put("k", b"1", version=await cache.now_ms("k"), ttl_ms=TTL_MS * 9)
+    # Another change has no say over the margin of the first.
+    await cache.outdate_many(["k"], margin_ms=0, ttl_ms=TTL_MS * 9)
+    assert not await cache.put("k", b"1", version=await cache.now_ms("k"), ttl_ms=TTL_MS * 9)
+    await timed_cache.elapse(TTL_MS + 2)
+    assert await cache.put("k", b"1", version=await cache.now_ms("k"), ttl_ms=TTL_MS * 9)
+
+
+async def test_a_change_removes_what_a_clock_that_was_ahead_has_stored(timed_cache: Timed[Cache]) -> None:
+    cache = timed_cache.store
+    ahead = await cache.now_ms("k") + 60_000
+    await cache.put("k", b"old", version=ahead, ttl_ms=TTL_MS * 9)
+    await cache.outdate_many(["k"], margin_ms=0, ttl_ms=TTL_MS)
+    assert await cache.get("k") is None
+    assert not await cache.put("k", b"old", version=ahead, ttl_ms=TTL_MS * 9)
+    await timed_cache.elapse(TTL_MS)
+    assert await cache.put("k", b"new", version=await cache.now_ms("k"), ttl_ms=TTL_MS * 9)
+
+
+async def test_keys_of_one_place_are_keys_of_their_own(cache: Cache) -> None:
+    await cache.put_many([("p|a", b"1", 1), ("p|b", b"2", 1), ("q|a", b"3", 1), ("p", b"4", 1)], ttl_ms=9_000)
+    assert await cache.get_many(["p|b", "q|a", "p", "p|a"]) == [b"2", b"3", b"4", b"1"]
+    await cache.drop("p|a", version=2, ttl_ms=9_000)
+    assert await cache.get_many(["p|a", "p|b", "q|a", "p"]) == [None, b"2", b"3", b"4"]
+
+
 async def test_whatever_the_order_of_arrival_the_newest_version_stands(cache: Cache) -> None:
     chance = random.Random(1)  # noqa: S311
     for turn in range(20):

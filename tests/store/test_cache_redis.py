@@ -131,6 +131,17 @@ async def test_on_a_cluster_the_entries_are_on_all_its_nodes(
     await cache.close()
 
 
+async def test_on_a_cluster_keys_of_one_place_lie_together(
+    redis_cluster: RedisClusterServers, prefix: str
+) -> None:
+    cache = RedisCache(redis_cluster.url, prefix)
+    await cache.put_many([(f"place|k{number}", b"x", 1) for number in range(20)], ttl_ms=TTL_MS)
+    await cache.outdate_many([f"place|l{number}" for number in range(20)], margin_ms=0, ttl_ms=TTL_MS)
+    spread = [len(node.run("KEYS", f"{prefix}:*")) for node in redis_cluster.nodes]
+    assert sorted(spread) == [0, 0, 40]
+    await cache.close()
+
+
 async def test_two_prefixes_do_not_meet(redis_cache: RedisCache, redis7: RedisServer) -> None:
     other = RedisCache(redis7.url, f"t{uuid4().hex[:8]}")
     await redis_cache.put("k", b"ours", version=1, ttl_ms=TTL_MS)
@@ -143,14 +154,17 @@ async def test_two_prefixes_do_not_meet(redis_cache: RedisCache, redis7: RedisSe
 
 async def test_a_redis_that_was_started_anew_is_told_the_scripts_again(any_redis_cache: RedisCache) -> None:
     await any_redis_cache.put("k", b"1", version=1, ttl_ms=TTL_MS)
-    for script in (any_redis_cache._put_script, any_redis_cache._drop_script):
+    cache = any_redis_cache
+    for script in (cache._put_script, cache._drop_script, cache._outdate_script):
         script.sha = "0" * 40  # as good as one that Redis has forgotten
     await any_redis_cache.drop("k", version=2, ttl_ms=TTL_MS)
     assert await any_redis_cache.get("k") is None
     assert await any_redis_cache.put("k", b"2", version=2, ttl_ms=TTL_MS)
     entries = [(f"k{number}", b"2", 2) for number in range(3 * CHUNK_ENTRIES)]
-    await any_redis_cache.put_many(entries, ttl_ms=TTL_MS)
-    assert await any_redis_cache.get_many([key for key, _, _ in entries]) == [b"2"] * len(entries)
+    await cache.put_many(entries, ttl_ms=TTL_MS)
+    assert await cache.get_many([key for key, _, _ in entries]) == [b"2"] * len(entries)
+    await cache.outdate_many(["k"], margin_ms=0, ttl_ms=TTL_MS)
+    assert await cache.get("k") is None
 
 
 async def test_an_absent_redis_is_no_failure_of_the_start(tmp_path: Path) -> None:

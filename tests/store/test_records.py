@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store import lists
+from store import lists, tails
 from store.errors import Ended, NotFound, Unavailable, VersionConflict
 from store.pages import PAGE
 from store.records import INTENT_MS, Records
@@ -60,7 +60,7 @@ async def test_entries_expire(bench: Bench, records: Records) -> None:
     session = await opened(bench.truth)
     await records.get("t", session.id)
     await listed(records)
-    bench.later(lists.TTL_MS)
+    bench.later(tails.TTL_MS)
     assert await bench.asked_by(listed(records)) == 1
     bench.later(lists.SESSION_TTL_MS)
     assert await bench.asked_by(records.get("t", session.id)) == 1
@@ -71,9 +71,9 @@ async def test_what_another_version_has_stored_is_not_understood_and_read_anew(
 ) -> None:
     session = await opened(bench.truth)
     for key in (
-        f"session1:t/{session.id}",
-        f"role1:t/{session.id}/alice",
-        "list1:t/alice",
+        f"{session.id}|session1:t",
+        f"{session.id}|role1:t/alice",
+        "alice|list1:t",
         f"page1:{session.id}:0",
     ):
         await bench.cache.put(key, b"\xc1 nonsense", version=0, ttl_ms=10_000)
@@ -132,7 +132,7 @@ async def test_a_question_that_nobody_waits_for_any_more_still_fills_the_cache(
     call.cancel()
     await turns(3)
     bench.log.asking.set()
-    await until(lambda: bench.cache.holds(f"session1:t/{session.id}"))
+    await until(lambda: bench.cache.holds(f"{session.id}|session1:t"))
     assert await bench.asked_by(records.get("t", session.id)) == 0
 
 
@@ -179,7 +179,7 @@ async def test_every_change_of_a_session_is_seen_at_once_and_on_every_node(bench
     ]
     for write in writes:
         # A list is not cached for a while after it has changed.
-        bench.later(lists.SKEW_MS + 1)
+        bench.later(lists.MARGIN_MS + 1)
         await warm(two, session, "alice", "bob")
         await write()
         for node in (one, two):
