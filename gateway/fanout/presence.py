@@ -3,6 +3,7 @@
 A user joins with the first and leaves with the last of their connections, wherever those live.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -18,6 +19,8 @@ from store.types import ConnectionEntry
 GRACE_S: Final = 5.0
 # Departures that wait for their grace to end. Above this many the oldest is announced early.
 WAITING_LIMIT: Final = 10_000
+# Leaves that are looked into at the same time: when a node has lost all its clients there are thousands.
+TOGETHER: Final = 100
 
 
 class PresentUser(msgspec.Struct, frozen=True):
@@ -50,24 +53,13 @@ class Presence:
             users[entry.user] = PresentUser(entry.user, count, since)
         return sorted(users.values(), key=lambda present: (present.since, present.user))
 
-    async def joined(self, entry: ConnectionEntry, session: str, *, was_here: bool) -> None:
-        """Announce a user whose first connection this is; the index must hold the connection already.
+    def joined(self, entry: ConnectionEntry, session: str) -> None:
+        """Announce a user who came into the session with this connection, as the index says.
 
-        `was_here`: another connection of theirs was attached to the session on this node before.
+        Who was away for less than the grace, or only moved, is in it still.
         """
-        was_leaving = self._leaving.pop((entry.tenant, session, entry.user), None) is not None
-        if was_here or was_leaving:
-            return
-        try:
-            theirs = await self._of_user(entry.tenant, session, entry.user)
-        except Unavailable:
-            return
-        # Of connections that arrive at other nodes at the same moment all see each other: the first by age,
-        # then id, speaks. Those of this node came later.
-        rivals = [other for other in theirs if other.node != entry.node or other.id == entry.id]
-        if rivals and min(rivals, key=lambda other: (other.since, other.id)).id == entry.id:
-            frame = replies.presence_event(session, "join", entry.user, len(theirs))
-            self._publisher.signal(session, frame, but=entry.id)
+        frame = replies.presence_event(session, "join", entry.user, 1)
+        self._publisher.signal(session, frame, but=entry.id)
 
     def left(self, tenant: str, session: str, user: str) -> None:
         """Note that a connection of the user has gone.
@@ -83,18 +75,17 @@ class Presence:
         now = self._monotonic()
         excess = len(self._leaving) - WAITING_LIMIT
         due = [key for index, (key, at) in enumerate(self._leaving.items()) if at <= now or index < excess]
-        for tenant, session, user in due:
-            if self._leaving.pop((tenant, session, user), None) is None:
-                continue  # back again while we asked about others
-            try:
-                theirs = await self._of_user(tenant, session, user)
-            except Unavailable:
-                continue
-            if not theirs:
-                self._publisher.signal(session, replies.presence_event(session, "leave", user, 0))
+        for start in range(0, len(due), TOGETHER):
+            await asyncio.gather(*map(self._announce_leave, due[start : start + TOGETHER]))
 
-    async def _of_user(self, tenant: str, session: str, user: str) -> list[ConnectionEntry]:
-        # By the user, who has ten connections, and not by the session, which may have thousands: when all of
-        # them come back at once, each asks.
-        entries = await self._live.connections_of_user(tenant, user)
-        return [entry for entry in entries if session in entry.sessions]
+    async def _announce_leave(self, key: tuple[str, str, str]) -> None:
+        at = self._leaving.pop(key, None)
+        if at is None:
+            return  # gone once more while others were asked about, and told early
+        tenant, session, user = key
+        try:
+            if await self._live.leave(tenant, session, user):
+                self._publisher.signal(session, replies.presence_event(session, "leave", user, 0))
+        except Unavailable:
+            # Later; unless they have gone once more meanwhile, which counts from then.
+            self._leaving.setdefault(key, at)

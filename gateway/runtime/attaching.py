@@ -1,6 +1,6 @@
 """How a connection becomes a reader of a session."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,19 +13,10 @@ if TYPE_CHECKING:
     from gateway.runtime.connection import Connection
 
 
-class Arrival(NamedTuple):
-    """An attachment that the indexes do not hold yet."""
-
-    session: str
-    was_here: bool  # whether another connection of the user was attached on this node before
-
-
-async def enter(
-    connection: "Connection", session: str, since: int | None, request_id: str | None
-) -> Arrival | None:
+async def enter(connection: "Connection", session: str, since: int | None, request_id: str | None) -> None:
     """Attach and answer `attached`; history after `since` follows, then what happens.
 
-    Again: the cursor is set anew. The indexes are not told yet: `arrived` does. None: the connection is over.
+    Again: the cursor is set anew. The indexes are not told yet: `arrived` does.
     """
     node = connection.node
     if session not in connection.attachments and len(connection.attachments) >= node.limits.attachments:
@@ -38,21 +29,20 @@ async def enter(
     finally:
         look.over()
     if connection.is_over:
-        return None
-    was_here = any(other.reader.user == connection.user for other in room.attachments.values())
+        return
     _admit(connection, room, look, access, request_id)
-    return Arrival(session, was_here)
+    # From here on whatever writes the indexes may bring the user in; `arrived` tells of it.
+    node.leases.arriving(connection, session)
 
 
-async def arrived(connection: "Connection", *arrivals: Arrival | None) -> None:
+async def arrived(connection: "Connection") -> None:
     """Tell the indexes of what the connection has attached to, then everybody there of a user who is new."""
     node = connection.node
     if connection.is_over:
         return
-    await node.leases.assert_now(connection)
-    for arrival in arrivals:
-        if arrival is not None and arrival.session in connection.attachments:
-            await node.presence.joined(connection.entry, arrival.session, was_here=arrival.was_here)
+    for session in await node.leases.assert_now(connection):
+        if session in connection.attachments:
+            node.presence.joined(connection.entry, session)
 
 
 class _Look:

@@ -138,7 +138,7 @@ class Connection:
         if now >= self._migrate_at:
             self.migrate("lifetime", now)
         if now >= self._assert_at:
-            # A client that sends no heartbeats lives by its pongs, and counts as a connection all the same.
+            # Whatever its client sends: as long as the socket is open it counts as a connection.
             self.node.leases.changed(self)
             self.renewed(now)
 
@@ -200,8 +200,11 @@ class Connection:
             self._migrate_at = now + self.node.settings.connection_lifetime_s * random.uniform(0.9, 1.1)  # noqa: S311
 
     def renewed(self, now: float) -> None:
-        """Its entries in the indexes are about to be written: half of their lease is time to do so again."""
-        self._assert_at = now + self.node.leases.lease_ms / 2000
+        """Its entries in the indexes are about to be written. When to do so again is left to chance.
+
+        Connections that were made in one storm must not be written in one for ever.
+        """
+        self._assert_at = now + self.node.leases.renew_s * random.uniform(0.8, 1.0)  # noqa: S311
 
     def _expires_in_ms(self) -> int:
         return self.caller.expires_at - self.node.clock.now_ms()

@@ -13,7 +13,7 @@ from gateway.auth.identity import Identity
 from gateway.protocol import frames, replies
 from gateway.protocol.close import CloseCode
 from gateway.runtime import resumption, sending
-from gateway.runtime.attaching import Arrival, arrived, enter
+from gateway.runtime.attaching import arrived, enter
 from gateway.runtime.patience import limited
 from store.errors import Unavailable
 
@@ -55,6 +55,8 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
         return
     facts = _welcome(connection, token, record is not None)
     connection.outlet.put(replies.welcome(msgspec.structs.replace(facts, id=hello.id)))
+    # Who connects looks at the list next; nobody waits for it, and in a storm of hellos it is left out.
+    node.records.warm(identity.tenant, identity.user)
     await _take_up(connection, hello, record)
 
 
@@ -130,7 +132,6 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
     for reference in hello.attach:
         if reference.since is not None or reference.session not in wanted:
             wanted[reference.session] = reference.since
-    arrivals: list[Arrival | None] = []
     fault: errors.Unavailable | None = None
     for session, since in wanted.items():
         if connection.is_over:
@@ -139,12 +140,12 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
             if fault is not None:
                 raise fault  # one has waited for the log in vain: the others need not
             async with limited(connection.node.health):
-                arrivals.append(await enter(connection, session, since, None))
+                await enter(connection, session, since, None)
         except errors.GatewayError as error:
             fault = error if isinstance(error, errors.Unavailable) else fault
             connection.node.metrics.error(error.code)
             connection.outlet.put(sending.error_frame(error, None, session))
-    await arrived(connection, *arrivals)
+    await arrived(connection)
 
 
 async def refresh(connection: "Connection", frame: frames.Refresh) -> None:

@@ -86,7 +86,7 @@ class Node:
         self.log = stores.log
         # Lists and history go through the cache, and every write that changes them tells it. What must be the
         # truth of this moment (who may attach, at which head, under which epoch) is asked of the log.
-        self.records = Records(stores.log, stores.cache, now_ms=clock.now_ms, monotonic=clock.monotonic)
+        self.records = Records(stores.log, stores.cache)
         self.live = stores.live
         self.tokens = credentials.tokens
         self.tickets = credentials.tickets
@@ -99,7 +99,9 @@ class Node:
         self.health = Health(stores.log, stores.live, stores.bus, clock, self.comparison.ask)
         self.presence = Presence(stores.live, self.publisher, clock.monotonic)
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
-        self.leases = Leases(stores.live, self.records, self.resumption, settings.heartbeat_timeout_ms)
+        self.leases = Leases(
+            stores.live, self.records, self.resumption, settings.heartbeat_ms, settings.heartbeat_timeout_ms
+        )
         self.sessions = Sessions(
             stores.log,
             self.records,

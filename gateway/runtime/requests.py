@@ -68,14 +68,14 @@ class Requests:
         )
         async with limited(self._node.health):
             session = await self._node.sessions.create(connection.caller, spec)
-            arrival = await enter(connection, session.id, 0, frame.id)
-        await arrived(connection, arrival)
+            await enter(connection, session.id, 0, frame.id)
+        await arrived(connection)
 
     async def _attach(self, connection: "Connection", frame: frames.Attach) -> None:
         async with limited(self._node.health):
-            arrival = await enter(connection, frame.session, frame.since, frame.id)
+            await enter(connection, frame.session, frame.since, frame.id)
         # Answered by now: what the indexes take is not the client's to wait for, or to be told of.
-        await arrived(connection, arrival)
+        await arrived(connection)
 
     async def _update(self, connection: "Connection", frame: frames.Update) -> None:
         connection.may(

@@ -21,6 +21,7 @@ class ResumeRecord(msgspec.Struct, frozen=True):
     user: str
     connection: str
     sessions: dict[str, int]
+    node: str = ""  # where the connection lives, or lived
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -48,7 +49,7 @@ class Resumption:
         Those are not made good again: another connection, here or elsewhere, has taken the place of theirs.
         """
         tokens = {digest(token): token for token, _ in records}
-        entries = [(digest(token), _encoder.encode(record)) for token, record in records]
+        entries = list(zip(tokens, [_encoder.encode(record) for _, record in records], strict=True))
         taken = await self._live.put_once("resume", entries, ttl_ms=self.window_ms)
         return {tokens[each] for each in taken}
 

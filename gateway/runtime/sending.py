@@ -143,7 +143,7 @@ def _detach(connection: "Connection", frame: frames.Detach) -> None:
 
 
 def _heartbeat(connection: "Connection", frame: frames.Heartbeat) -> None:
-    seen = frame.seen or {}
+    seen, is_news = frame.seen or {}, False
     sessions: dict[str, replies.HeartbeatSession] = {}
     for session, attachment in connection.attachments.items():
         room = attachment.room
@@ -153,7 +153,8 @@ def _heartbeat(connection: "Connection", frame: frames.Heartbeat) -> None:
         seq = min(seen.get(session, 0), room.relay.known)
         if seq > connection.seen.get(session, 0):
             connection.seen[session] = seq
+            is_news = True
             connection.node.leases.mark(Mark(session=session, user=connection.user, delivered=seq))
-    connection.node.leases.changed(connection)
-    connection.renewed(connection.node.clock.monotonic())
+    if is_news:
+        connection.node.leases.confirmed(connection)
     connection.outlet.put(replies.heartbeat(frame.id, frame.ts, connection.node.clock.now_ms(), sessions))

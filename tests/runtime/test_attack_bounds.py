@@ -148,7 +148,6 @@ async def test_marks_reach_the_log_while_the_live_store_is_away(tmp_path: Path) 
             return any(cursor.delivered == 1 for cursor in await w.node.log.cursors(session))
 
         await until(stored)
-        await until(lambda: not w.node.leases._departed)
 
 
 async def test_a_read_marker_is_not_lost_with_the_write_that_failed(tmp_path: Path) -> None:
