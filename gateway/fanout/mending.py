@@ -1,7 +1,7 @@
 """Closes the holes of rooms from the log: messages whose hints were lost, and changes whose hints were lost.
 
 A hole is given a little patience first, since hints of several nodes overtake each other all the time. One
-timer for each hole, whatever comes meanwhile.
+timer for a room with holes of a kind, whatever comes meanwhile.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from store.errors import Unavailable
 from store.log import Log
 from store.types import Role, Session
 
-# A hint may be overtaken by a few others on its way; a hole older than this is loss, and the log is read.
+# A hint may be overtaken by a few others on its way; a hole older than this, and younger than twice this, is
+# loss, and the log is read.
 PATIENCE_S: Final = 0.02
 # Larger holes are not filled for the room: its readers fetch them each at its own pace, in pages.
 FILL_LIMIT: Final = 256
@@ -35,16 +36,6 @@ class Host(Protocol):
         """Tell the room how its session is by now; `roles` are those of its members, read after it."""
 
 
-class _Hole:
-    """Behind which position something is missing, and since when."""
-
-    __slots__ = ("position", "since")
-
-    def __init__(self, position: int, since: float) -> None:
-        self.position = position
-        self.since = since
-
-
 class Mender:
     """Waits for holes to close by themselves, and else closes them. At most one reading of a kind per room.
 
@@ -60,7 +51,7 @@ class Mender:
         self._log = log
         self._spawn = spawn
         self._host = host
-        self._holes: dict[tuple[Room, _Kind], _Hole] = {}
+        self._awaited: dict[tuple[Room, _Kind], int] = {}  # behind which position a hole was seen
         self._mending: set[tuple[Room, _Kind]] = set()
         self._mends = asyncio.Semaphore(MENDS_AT_ONCE)
 
@@ -79,33 +70,18 @@ class Mender:
             self._begin(room, "messages")
 
     def _wait(self, room: Room, kind: _Kind) -> None:
-        now = asyncio.get_running_loop().time()
-        position = _position(room, kind)
-        hole = self._holes.get((room, kind))
-        if hole is None:
-            self._holes[room, kind] = _Hole(position, now)
-            self._arm(room, kind, PATIENCE_S)
-        elif hole.position != position:
-            # The earlier one has closed: this is another, and has its own time.
-            hole.position, hole.since = position, now
-
-    def _arm(self, room: Room, kind: _Kind, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self._lose_patience, room, kind)
+        if (room, kind) not in self._awaited:
+            self._awaited[room, kind] = _position(room, kind)
+            asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience, room, kind)
 
     def _lose_patience(self, room: Room, kind: _Kind) -> None:
-        position = _position(room, kind)
+        seen = self._awaited.pop((room, kind))
         if self._host.rooms.get(room.id) is not room or not _has_hole(room, kind):
-            del self._holes[room, kind]
             return
-        hole = self._holes[room, kind]
-        now = asyncio.get_running_loop().time()
-        if hole.position != position:
-            hole.position, hole.since = position, now
-        if (left := hole.since + PATIENCE_S - now) > 0:
-            self._arm(room, kind, left)
-            return
-        del self._holes[room, kind]
-        if kind == "messages":
+        if _position(room, kind) != seen:
+            # That one has closed. This is another, as a busy session of several nodes always has one.
+            self._wait(room, kind)
+        elif kind == "messages":
             self.mend(room)
         else:
             self._begin(room, kind)

@@ -8,10 +8,11 @@ import time
 from collections.abc import Coroutine
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.fanout import hints
+from gateway.fanout import hints, mending
 from gateway.fanout.comparison import Comparison
 from gateway.fanout.hub import Hub
 from gateway.fanout.room import Attachment
@@ -20,7 +21,7 @@ from store.bus import Bus
 from store.errors import Unavailable
 from store.log import Log
 from store.types import Access, Message, Session, Standing
-from tests.waiting import turns, until
+from tests.waiting import later, turns, until
 
 SESSION = "0192a000-0000-7000-8000-000000000001"
 
@@ -45,8 +46,10 @@ class ListLog:
     def __init__(self) -> None:
         self.head = 0
         self.is_away = False
+        self.reads = 0
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
+        self.reads += 1
         await turns()
         if self.is_away:
             raise Unavailable("away")
@@ -249,3 +252,47 @@ async def test_a_hole_too_large_to_fill_is_left_to_the_readers() -> None:
 
 async def test_a_large_hole_at_the_very_end_is_found_too() -> None:
     await run([("commit", 5), *[("lose", 40)] * 10])
+
+
+async def test_a_hole_that_closes_in_time_is_not_read_even_if_another_has_opened_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mending, "PATIENCE_S", 0.1)
+    play = Play()
+    await play.attach(0)
+    reader, _, _ = play.readers[0]
+    play.log.head = 6
+    play.hint(2)
+    await later(0.05)
+    play.hint(1)
+    play.hint(4)
+    await later(0.08)  # by now the patience with the first hole is over
+    assert (len(reader.got), play.log.reads) == (2, 0)
+    play.hint(3)
+    assert (len(reader.got), play.log.reads) == (4, 0)
+    play.hint(6)
+    await until(lambda: len(reader.got) == 6, within=1.0)
+    assert play.log.reads == 1
+    await play.stop()
+
+
+async def test_a_hole_has_one_timer_however_many_hints_come_behind_it() -> None:
+    play = Play()
+    await play.attach(0)
+    timers = 0
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def counted(*given: Any, **more: Any) -> asyncio.TimerHandle:
+        nonlocal timers
+        timers += given[1] == play.hub.mender._lose_patience
+        return call_later(*given, **more)
+
+    loop.call_later = counted  # type: ignore[method-assign, assignment]
+    try:
+        for seq in range(2, 200):
+            play.hint(seq)
+    finally:
+        loop.call_later = call_later  # type: ignore[method-assign]
+    assert timers == 1
+    await play.stop()

@@ -66,3 +66,11 @@ def test_what_waits_is_bounded_and_the_next_one_is_never_refused() -> None:
         assert versions.offer(hint(number)) == []
     assert numbers(versions.offer(hint(1))) == list(range(1, versions_module.HELD + 2))
     assert versions.has_hole
+
+
+def test_repeats_take_no_room_from_what_waits() -> None:
+    versions = Versions(100)
+    for number in range(1, 101):
+        assert versions.offer(hint(number)) == []
+    assert versions.offer(hint(102)) == []
+    assert numbers(versions.offer(hint(101))) == [101, 102]

@@ -15,10 +15,11 @@ from gateway.runtime.connection import Connection
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.settings import load
 from gateway.telemetry.metrics import Metrics
-from store.open import Places, open_stores
+from store.open import Places, Stores, open_stores
 from tests.waiting import until
 
 SECRET = "a secret of the tests, long enough for HS256"
+UNLIMITED = Limits(frames_per_s=1e6, frames_burst=1_000_000)
 
 
 def payload(frame: bytes) -> dict[str, Any]:
@@ -153,9 +154,8 @@ class Client:
 class World:
     """A node and its clients."""
 
-    def __init__(self, path: Path, settings: NodeSettings, limits: Limits) -> None:
+    def __init__(self, stores: Stores, settings: NodeSettings, limits: Limits = UNLIMITED) -> None:
         self.clock = SystemClock()
-        stores = open_stores(Places(path))
         self.tokens = Tokens.from_settings(load({"GATEWAY_JWT_SECRET": SECRET}), self.clock)
         tickets = Tickets(stores.live, self.clock)
         credentials = Credentials(self.tokens, tickets, Revocations(stores.log, self.clock))
@@ -185,11 +185,7 @@ class World:
 @asynccontextmanager
 async def world(path: Path, limits: Limits | None = None, **settings: Any) -> AsyncIterator[World]:
     """A running node on a folder; everything is closed at the end."""
-    made = World(
-        path,
-        NodeSettings(node_id="n1", **settings),
-        limits or Limits(frames_per_s=1e6, frames_burst=1_000_000),
-    )
+    made = World(open_stores(Places(path)), NodeSettings(node_id="n1", **settings), limits or UNLIMITED)
     await made.node.start()
     try:
         yield made
