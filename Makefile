@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check format test soak bench lock clean
+.PHONY: help setup run cluster check format test soak bench lock clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name what; do printf '%-8s %s\n' "$$name" "$$what"; done
@@ -24,6 +24,9 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml clients/python/pyproject.tom
 
 run: setup ## serve on http://127.0.0.1:8000, data in ./data
 	@exec $(BIN)/gateway serve
+
+cluster: setup ## Postgres, Redis, three nodes and a balancer on http://127.0.0.1:8000, data in ./data/cluster
+	@exec $(BIN)/python -m loadtest.cluster $(OPTIONS)
 
 check: setup ## lint, formatting, types, layers
 	$(BIN)/ruff check .
@@ -50,9 +53,10 @@ COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options $(UPGRADE)
 PROJECT = $(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); print(*$(1), sep="\n")'
 
-lock: setup ## write requirements.lock and requirements-dev.lock anew
+lock: setup ## write the three requirements*.lock anew
 	$(call PROJECT,p["project"]["dependencies"]) | $(COMPILE) --output-file requirements.lock -
 	$(call PROJECT,p["project"]["dependencies"] + p["dependency-groups"]["dev"]) | $(COMPILE) --constraint requirements.lock --output-file requirements-dev.lock -
+	$(call PROJECT,p["build-system"]["requires"]) | $(COMPILE) --constraint requirements-dev.lock --output-file requirements-build.lock -
 	@touch $(VENV)/ready
 
 clean: ## remove what was made, but not ./data

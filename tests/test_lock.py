@@ -14,6 +14,8 @@ ROOT: Final = Path(__file__).parents[1]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME: Final[list[str]] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: Final[list[str]] = PROJECT["dependency-groups"]["dev"]
+# What the image is built with; development has it too (`hatchling`).
+BUILD: Final[list[str]] = PROJECT["build-system"]["requires"]
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -24,7 +26,11 @@ def pins(lock: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("lock", "wanted"),
-    [("requirements.lock", RUNTIME), ("requirements-dev.lock", RUNTIME + DEVELOPMENT)],
+    [
+        ("requirements.lock", RUNTIME),
+        ("requirements-dev.lock", RUNTIME + DEVELOPMENT),
+        ("requirements-build.lock", BUILD),
+    ],
 )
 def test_the_lock_pins_every_dependency_within_its_range(lock: str, wanted: list[str]) -> None:
     pinned = pins(lock)
@@ -33,8 +39,9 @@ def test_the_lock_pins_every_dependency_within_its_range(lock: str, wanted: list
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), line
 
 
-def test_both_locks_agree() -> None:
-    assert pins("requirements.lock").items() <= pins("requirements-dev.lock").items()
+def test_the_locks_agree() -> None:
+    for lock in ("requirements.lock", "requirements-build.lock"):
+        assert pins(lock).items() <= pins("requirements-dev.lock").items()
 
 
 def test_this_environment_is_the_locked_one() -> None:
@@ -43,7 +50,7 @@ def test_this_environment_is_the_locked_one() -> None:
     assert {name: version(name) for name in asked} == {name: pinned[name] for name in asked}
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"])
 def test_a_lock_holds_pins_and_hashes_and_nothing_of_where_it_was_made(lock: str) -> None:
     pin, digest = r"[\w.-]+==\S+( ; [^\\]+)? \\", r"    --hash=sha256:[0-9a-f]{64}( \\)?"
     lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("# ")]
