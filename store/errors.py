@@ -37,5 +37,9 @@ class LimitReached(StoreError):
         self.limit = limit
 
 
+class Invalid(StoreError):
+    """A value that cannot be stored, a lone surrogate for example. Retrying does not help."""
+
+
 class SchemaRefused(StoreError):
     """This version cannot use the database; the message says why and what to do. Retrying does not help."""

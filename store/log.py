@@ -43,7 +43,8 @@ class Log(Protocol):
         may be called again with the same drafts and then tells the truth.
     Errors: `Unavailable` when the backend cannot be reached or is too slow (the outcome is then unknown;
         `append` and `create` can be repeated); `NotFound`, `Ended`, `VersionConflict`, `LimitReached` as
-        each call says; `SchemaRefused` from `start`. Nothing else leaves a backend.
+        each call says; `Invalid` where a value cannot be stored; `SchemaRefused` from `start`. Nothing else
+        leaves a backend.
     """
 
     async def start(self) -> None:
@@ -61,9 +62,10 @@ class Log(Protocol):
         """Commit up to 512 drafts; the n-th outcome belongs to the n-th draft.
 
         Checked row by row, the first hit wins:
+        what the database cannot hold, a lone surrogate or NUL for example → invalid;
         no session in this tenant, or the sender is no member → not_found;
-        used (session, sender, client_id) → the first outcome with `duplicate=True` if role, content and
-        metadata are equal, else id_conflict; an `id` that another message has → id_conflict;
+        used (session, sender, client_id) → the first outcome with `duplicate=True` if role and content are
+        equal and metadata are as JSON, else id_conflict; an `id` that another message has → id_conflict;
         ended → expired if it expired, else closed;
         the sender is a reader → forbidden;
         an epoch older than the session's → superseded.

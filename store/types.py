@@ -1,7 +1,8 @@
 """The values that pass through the stores: plain, frozen, without behaviour.
 
 Times are milliseconds since the Unix epoch (`*_at`). JSON documents (`context`, `metadata`, `sentences`)
-travel as the UTF-8 bytes they were received as, so that nobody parses and prints them again."""
+travel as the UTF-8 text of a document, so that nobody parses and prints them again. What comes out of a store
+is equal to what went in as JSON, not byte for byte: the order of keys and the space between may be others."""
 
 from typing import Final, Literal
 
@@ -11,7 +12,7 @@ Role = Literal["owner", "writer", "reader"]
 MessageRole = Literal["user", "assistant", "system", "tool"]
 Status = Literal["active", "archived"]
 EndReason = Literal["closed", "expired", "deleted"]
-Refusal = Literal["not_found", "forbidden", "closed", "expired", "superseded", "id_conflict"]
+Refusal = Literal["not_found", "forbidden", "closed", "expired", "superseded", "id_conflict", "invalid"]
 SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
 EventKind = Literal["created", "updated", "archived", "closed", "expired", "deleted"]
 

@@ -98,6 +98,8 @@ def _refusal(code: str) -> errors.GatewayError:
             return errors.Superseded("another attachment has taken this session over")
         case "id_conflict":
             return errors.Conflict("this id was used for another message: choose a new one")
+        case "invalid":
+            return errors.BadRequest("the message holds what cannot be stored")
         case _:
             return ended(code)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.servers.postgres import PostgresServer
 from loadtest.servers.redis import RedisClusterServers
 from store.cache import Cache
 from store.live import Live
@@ -14,14 +15,32 @@ from store.records import Records
 from tests.store.backends.buses import BUSES, MANY_NODES, OpenBus
 from tests.store.backends.caches import CACHES
 from tests.store.backends.lives import LIVES
-from tests.store.backends.logs import LOGS
+from tests.store.backends.logs import LOGS, OpenLog
 from tests.store.backends.timed import Timed
 from tests.store.nodes import Bench
+from tests.store.postgres_databases import Databases
+
+
+@pytest.fixture(scope="session")
+def installed_databases(postgres_server: PostgresServer) -> Databases:
+    return Databases(postgres_server)
+
+
+@pytest.fixture(scope="session")
+def packaged_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    folder = tmp_path_factory.mktemp("postgres_packaged")
+    with PostgresServer.start(folder, version="packaged", settings={"fsync": "off"}) as server:
+        yield Databases(server)
 
 
 @pytest.fixture(params=LOGS)
-async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
-    async with LOGS[request.param](tmp_path) as opened:
+def open_log(request: pytest.FixtureRequest) -> OpenLog:
+    return LOGS[request.param](request)
+
+
+@pytest.fixture
+async def log(open_log: OpenLog) -> AsyncIterator[Log]:
+    async with open_log() as opened:
         yield opened
 
 

@@ -23,7 +23,7 @@ async def test_a_temporary_session_begins_as_documented(log: Log) -> None:
         ttl_s=60,
         exclusive=True,
         context=b'{"c": 1}',
-        metadata=b'{"m":[1 , 2]}',
+        metadata=b'{"m": [1, 2]}',
         text="text",
         voice="voice",
     )
@@ -41,7 +41,7 @@ async def test_a_temporary_session_begins_as_documented(log: Log) -> None:
         epoch=1,
         version=1,
         context=b'{"c": 1}',
-        metadata=b'{"m":[1 , 2]}',
+        metadata=b'{"m": [1, 2]}',
         text="text",
         voice="voice",
         sentences=None,
@@ -185,20 +185,20 @@ async def test_who_joins_and_leaves_sees_it_in_the_list(log: Log) -> None:
 
 
 async def test_an_update_changes_what_is_given_and_counts(log: Log) -> None:
-    session = await opened(log, title="old", context=b'{"a":1}', metadata=b'{"b":2}')
+    session = await opened(log, title="old", context=b'{"a": 1}', metadata=b'{"b": 2}')
     changed = await log.update("t", session.id, Change(title="new"), now=NOW + 5, expected_version=1)
-    assert (changed.title, changed.context, changed.metadata) == ("new", b'{"a":1}', b'{"b":2}')
+    assert (changed.title, changed.context, changed.metadata) == ("new", b'{"a": 1}', b'{"b": 2}')
     assert (changed.version, changed.updated_at, changed.created_at) == (2, NOW + 5, NOW)
     changed = await log.update(
         "t",
         session.id,
-        Change(title="", context=b"{ }", metadata=b"{}", status="archived"),
+        Change(title="", context=b"{}", metadata=b"{}", status="archived"),
         now=NOW + 6,
         expected_version=None,
     )
     assert (changed.title, changed.context, changed.metadata, changed.status) == (
         "",
-        b"{ }",
+        b"{}",
         b"{}",
         "archived",
     )

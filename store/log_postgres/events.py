@@ -1,0 +1,74 @@
+"""The outbox of lifecycle events, and the revocations: two lists whose ids only grow."""
+
+from typing import Final
+
+from store.log_postgres import keys
+from store.log_postgres.connection import Connection
+from store.types import Event, Revocation
+
+_EVENTS: Final = """
+    SELECT id, tenant_id, session_id, kind, version, at, data FROM events WHERE id > $1 ORDER BY id LIMIT $2
+"""
+
+# Advisory locks are numbers that a whole database shares: this one begins with the bytes of "gate".
+_NUMBERING: Final = 0x6761_7465_0000_0001
+_REVOKING: Final = 0x6761_7465_0000_0002
+
+# As many at a time, so that no transaction grows with a backlog.
+NUMBERED_AT_ONCE: Final = 1_000
+
+_IS_ANY_UNNUMBERED: Final = "SELECT EXISTS (SELECT FROM events WHERE id IS NULL)"
+_WAIT: Final = "SELECT pg_advisory_xact_lock($1)"
+_NUMBER: Final = """
+    WITH fresh AS MATERIALIZED (
+        SELECT position, nextval('event_ids') AS id
+        FROM (SELECT position FROM events WHERE id IS NULL ORDER BY position LIMIT $1) AS ordered
+    ), numbered AS (
+        UPDATE events SET id = fresh.id FROM fresh WHERE events.position = fresh.position RETURNING events.id
+    )
+    SELECT count(*) FROM numbered
+"""
+
+# The lock comes before the id, and is held until COMMIT: ids grow in the order in which they can be seen.
+_REVOKE: Final = """
+    WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock($1))
+    INSERT INTO revocations (tenant_id, user_id, before) SELECT $2, $3, $4 FROM turn RETURNING id
+"""
+
+_REVOCATIONS: Final = """
+    SELECT id, tenant_id, user_id, before FROM revocations WHERE id > $1 ORDER BY id LIMIT $2
+"""
+
+
+async def events(db: Connection, after: int, limit: int) -> list[Event]:
+    """Lifecycle events behind an id."""
+    start, most = keys.seq(after), keys.rows(limit)
+    rows = await db.fetch(_EVENTS, start, most)
+    while len(rows) < most and await _number(db):
+        rows = await db.fetch(_EVENTS, start, most)
+    return [
+        Event(id=id, tenant=tenant, session=str(session), kind=kind, version=version, at=at, data=data)
+        for id, tenant, session, kind, version, at, data in rows
+    ]
+
+
+async def _number(db: Connection) -> bool:
+    """Give ids to events that have none; whether there were any."""
+    if not await db.fetchval(_IS_ANY_UNNUMBERED):
+        return False
+    # What commits while we number has its turn after us, and gets a higher number.
+    async with db.transaction():
+        await db.execute(_WAIT, _NUMBERING)
+        return bool(await db.fetchval(_NUMBER, NUMBERED_AT_ONCE))
+
+
+async def revoke(db: Connection, tenant: str, user: str, before: int) -> Revocation:
+    """Store a revocation."""
+    id = await db.fetchval(_REVOKE, _REVOKING, tenant, user, before)
+    return Revocation(id=id, tenant=tenant, user=user, before=before)
+
+
+async def revocations(db: Connection, after: int, limit: int) -> list[Revocation]:
+    """Revocations behind an id."""
+    rows = await db.fetch(_REVOCATIONS, keys.seq(after), keys.rows(limit))
+    return [Revocation(id=id, tenant=tenant, user=user, before=before) for id, tenant, user, before in rows]
