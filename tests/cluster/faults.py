@@ -89,7 +89,7 @@ class RedisTold:
 
 
 class RedisBuffersTiny:
-    """Redis cuts off every subscriber for which more than a few kilobytes wait."""
+    """Redis cuts off every subscriber for which some kilobytes wait, as after a burst."""
 
     name = "redis buffers tiny"
 

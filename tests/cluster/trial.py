@@ -4,13 +4,27 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.cluster.crowd import Crowd
 from tests.cluster.faults import Fault, happening
-from tests.cluster.world import Ground, World
+from tests.cluster.truth import until_true
+from tests.cluster.world import HEARTBEAT_MS, LEASE_MS, Ground, World
 from tests.evidence.checker import Violation, check
 from tests.evidence.history import History
+from tests.evidence.indexes import Leases
 from tests.evidence.stored import Stored, read_postgres, read_sqlite
+
+# While connections live, what is not true may stand for a lease: a node that is gone forgets nobody.
+LIVING: Final = Leases(connection_ms=LEASE_MS, presence_ms=LEASE_MS)
+# A node that lives forgets who has gone with its next flush, every 0.2 s. For those who come back it waits some
+# seconds before it says that they have left their sessions.
+FORGOTTEN: Final = Leases(connection_ms=0, presence_ms=LEASE_MS)
+FORGOTTEN_WITHIN_S: Final = 5.0
+GONE: Final = Leases(connection_ms=0, presence_ms=0)
+GONE_WITHIN_S: Final = 12.0
+# A node that has lost Redis looks once a second whether it is back.
+SLACK_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +44,6 @@ class Trial:
     world: World
     crowd: Crowd
     history: History
-    ground: Ground | None
 
     def fault(self, fault: Fault) -> AbstractAsyncContextManager[None]:
         """Let something go wrong while the block runs."""
@@ -44,11 +57,21 @@ class Trial:
         await self.crowd.settle(within=within)
         await self.crowd.leave()
         self.crowd.raise_failures()
+        if self.world.ground is not None:
+            await until_true(self.world, self.crowd, FORGOTTEN, within=FORGOTTEN_WITHIN_S)
         return [*check(self.history.records, await self._stored()), *self.crowd.strays]
 
+    async def until_indexes_are_true(self) -> None:
+        """Wait for as long as one heartbeat may take on a busy machine; AssertionError with what is wrong."""
+        await until_true(self.world, self.crowd, LIVING, within=HEARTBEAT_MS / 1000 + SLACK_S)
+
+    async def until_nothing_is_left(self) -> None:
+        """When everybody is gone, wait until no index has any of them."""
+        await until_true(self.world, self.crowd, GONE, within=GONE_WITHIN_S)
+
     async def _stored(self) -> Stored:
-        if self.ground is not None:
-            return await read_postgres(self.ground.database_url)
+        if self.world.ground is not None:
+            return await read_postgres(self.world.ground.database_url)
         await self.world.nodes[0].terminate()
         return read_sqlite(self.world.nodes[0].database)
 
@@ -64,7 +87,7 @@ async def trial(
             crowd = Crowd(world.nodes, history, size.seed)
             try:
                 await crowd.assemble(clients=size.clients, sessions=size.sessions)
-                yield Trial(world, crowd, history, ground)
+                yield Trial(world, crowd, history)
             finally:
                 await crowd.leave()
     finally:

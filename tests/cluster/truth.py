@@ -6,7 +6,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from tests.cluster.crowd import Crowd
-from tests.evidence.indexes import Key, Living, Snapshot, Untrue, check_indexes
+from tests.cluster.world import World
+from tests.evidence.indexes import Key, Leases, Living, Snapshot, Untrue, check_indexes
 from tests.waiting import until
 
 BATCH: Final = 500
@@ -51,18 +52,13 @@ def living(crowd: Crowd) -> list[Living]:
     ]
 
 
-async def untrue(url: str, prefix: str, crowd: Crowd, *, lease_ms: int) -> list[Untrue]:
-    """What the indexes say wrongly at this moment; nothing of it, if all is well."""
-    return check_indexes(await take_snapshot(url, prefix), living(crowd), lease_ms=lease_ms)
-
-
-async def until_true(url: str, prefix: str, crowd: Crowd, *, lease_ms: int, within: float) -> None:
+async def until_true(world: World, crowd: Crowd, leases: Leases, *, within: float) -> None:
     """Wait until the indexes are true; AssertionError with what is not."""
-    found: list[Untrue] = []
+    assert world.ground is not None
+    url, found = world.ground.redis_url, list[Untrue]()
 
     async def is_true() -> bool:
-        nonlocal found
-        found = await untrue(url, prefix, crowd, lease_ms=lease_ms)
+        found[:] = check_indexes(await take_snapshot(url, world.prefix), living(crowd), leases)
         return not found
 
     try:

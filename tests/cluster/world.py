@@ -38,12 +38,13 @@ _SAMPLE: Final = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.M)
 class Ground:
     """What the nodes stand on. Behind proxies each node has a URL of its own, else they share one.
 
-    `database_url` is the way past every proxy, for whoever looks on.
+    `database_url` and `redis_url` are the ways past every proxy, for whoever looks on.
     """
 
     database_url: str
-    redis_urls: tuple[str, ...]
+    redis_url: str
     database_urls: tuple[str, ...] = ()
+    redis_urls: tuple[str, ...] = ()
 
 
 class World:
@@ -57,6 +58,7 @@ class World:
         count: int = 3,
         env: Mapping[str, str] | None = None,
     ) -> None:
+        self.ground = ground
         self.prefix = f"t{uuid4().hex[:8]}"
         self.nodes: list[GatewayProcess] = []
         for n in range(count):
@@ -67,10 +69,11 @@ class World:
                 **(env or {}),
             }
             if ground is not None:
-                urls = ground.redis_urls
                 databases = ground.database_urls or (ground.database_url,)
+                redises = ground.redis_urls or (ground.redis_url,)
                 settings["GATEWAY_DATABASE_URL"] = databases[n % len(databases)]
-                settings["GATEWAY_REDIS_URL"] = urls[n % len(urls)]
+                settings["GATEWAY_REDIS_URL"] = redises[n % len(redises)]
+                settings["GATEWAY_REDIS_URL"] = redises[n % len(redises)]
                 settings["GATEWAY_REDIS_PREFIX"] = self.prefix
             self.nodes.append(GatewayProcess(folder / f"n{n + 1}", env=settings))
         self._stack = AsyncExitStack()

@@ -30,6 +30,17 @@ class Key:
     members: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leases:
+    """How long what is not true any more may stand: connections, and users in sessions.
+
+    Who leaves stays in their sessions for a while: a reload of the page is no leave.
+    """
+
+    connection_ms: int
+    presence_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Untrue:
     """An index says what is not so, or does not say what is."""
@@ -94,34 +105,36 @@ def missing(snapshot: Snapshot, living: Sequence[Living]) -> Iterator[Untrue]:
             yield Untrue("missing", f"{one.id} of {one.user} is not found by its id")
         places = [("user", indexes.of_user, one.user, one.id), ("node", indexes.of_node, one.node, one.id)]
         places += [("session", indexes.of_session, session, one.id) for session in one.sessions]
-        places += [("user", indexes.sessions_of_user, one.user, session) for session in one.sessions]
+        places += [
+            ("user in sessions", indexes.sessions_of_user, one.user, session) for session in one.sessions
+        ]
         for what, index, name, member in places:
             if index.get(name, {}).get(member, 0) <= snapshot.now_ms:
                 yield Untrue("missing", f"{what} {name} is without {member}")
 
 
-def orphans(snapshot: Snapshot, living: Sequence[Living], *, lease_ms: int) -> Iterator[Untrue]:
+def orphans(snapshot: Snapshot, living: Sequence[Living], leases: Leases) -> Iterator[Untrue]:
     """An entry of nobody who lives is over within its lease; with a lease of 0 it is not there at all."""
-    indexes, last = Indexes(snapshot), snapshot.now_ms + lease_ms
+    indexes = Indexes(snapshot)
     alive = {one.id for one in living}
     for id, ttl_ms in indexes.connections.items():
-        if id not in alive and (ttl_ms is None or ttl_ms > lease_ms):
+        if id not in alive and (ttl_ms is None or ttl_ms > leases.connection_ms):
             yield Untrue("orphan", f"connection {id} is gone, and found by its id for {ttl_ms} ms more")
     true = {
         *(("user", one.user, one.id) for one in living),
         *(("node", one.node, one.id) for one in living),
         *(("session", session, one.id) for one in living for session in one.sessions),
-        *(("user", one.user, session) for one in living for session in one.sessions),
+        *(("user in sessions", one.user, session) for one in living for session in one.sessions),
     }
-    for what, index in (
-        ("user", indexes.of_user),
-        ("node", indexes.of_node),
-        ("session", indexes.of_session),
-        ("user", indexes.sessions_of_user),
+    for what, index, lease_ms in (
+        ("user", indexes.of_user, leases.connection_ms),
+        ("node", indexes.of_node, leases.connection_ms),
+        ("session", indexes.of_session, leases.connection_ms),
+        ("user in sessions", indexes.sessions_of_user, leases.presence_ms),
     ):
         for name, members in index.items():
             for member, end in members.items():
-                if (what, name, member) not in true and end > last:
+                if (what, name, member) not in true and end > snapshot.now_ms + lease_ms:
                     late = int(end - snapshot.now_ms)
                     yield Untrue("orphan", f"{what} {name} has {member} for {late} ms more")
 
@@ -133,10 +146,10 @@ def immortal(snapshot: Snapshot) -> Iterator[Untrue]:
             yield Untrue("immortal", f"{key.name} never expires")
 
 
-def check_indexes(snapshot: Snapshot, living: Sequence[Living], *, lease_ms: int) -> list[Untrue]:
+def check_indexes(snapshot: Snapshot, living: Sequence[Living], leases: Leases) -> list[Untrue]:
     """Hold the keys against who lives; an empty list means that the indexes are true."""
     return [
         *missing(snapshot, living),
-        *orphans(snapshot, living, lease_ms=lease_ms),
+        *orphans(snapshot, living, leases),
         *immortal(snapshot),
     ]

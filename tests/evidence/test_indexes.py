@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.evidence.indexes import Fault, Key, Living, Snapshot, check_indexes
+from tests.evidence.indexes import Fault, Key, Leases, Living, Snapshot, check_indexes
 
 NOW = 1_000_000
 LEASE = 30_000
@@ -125,14 +125,15 @@ FAULTS: list[tuple[Callable[[Keys], None], Fault]] = [
 ]
 
 
-def found(keys: Keys, lease_ms: int = LEASE) -> set[Fault]:
+def found(keys: Keys, lease_ms: int = LEASE, presence_ms: int = LEASE) -> set[Fault]:
     snapshot = Snapshot(prefix="p", now_ms=NOW, keys=list(keys.values()))
-    return {untrue.kind for untrue in check_indexes(snapshot, [ANN, BOB], lease_ms=lease_ms)}
+    leases = Leases(connection_ms=lease_ms, presence_ms=presence_ms)
+    return {untrue.kind for untrue in check_indexes(snapshot, [ANN, BOB], leases)}
 
 
 def test_true_indexes_pass() -> None:
     assert found(true_keys()) == set()
-    assert found(true_keys(), lease_ms=0) == set()
+    assert found(true_keys(), lease_ms=0, presence_ms=0) == set()
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS, ids=lambda value: getattr(value, "__name__", value))
@@ -147,3 +148,11 @@ def test_a_dead_entry_that_expires_in_time_is_no_orphan_unless_none_may_be_there
     with_(keys, "p:default:session:{s1}:connections", "c9", NOW + LEASE)
     assert found(keys) == set()
     assert found(keys, lease_ms=0) == {"orphan"}
+    assert found(keys, presence_ms=0) == set()
+
+
+def test_who_has_just_left_may_still_be_in_a_session_but_not_for_ever() -> None:
+    keys = true_keys()
+    with_(keys, "p:default:user:{bob}:sessions", "s1", NOW + LEASE)
+    assert found(keys, lease_ms=0) == set()
+    assert found(keys, presence_ms=0) == {"orphan"}

@@ -1,0 +1,46 @@
+"""Many clients on three nodes, with senders at all of them in the same sessions at the same moment."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.trial import Size, Trial, trial
+from tests.cluster.world import Ground
+from tests.evidence.timing import Spread, ack_delays, delivery_delays
+from tests.waiting import later
+
+CROWD = Size(clients=300, sessions=60)
+# Each message goes to four others, so that the machine has six times as much to do.
+RATE = 120.0
+
+
+async def traffic(run: Trial, seconds: float) -> None:
+    """Let them talk, and hold everything that anybody saw against the database."""
+    async with run.crowd.talking(RATE):
+        await later(seconds)
+    assert await run.verdict() == []
+    await run.until_nothing_is_left()
+    assert run.crowd.losses == []
+    records = run.history.records
+    delivered = Spread.of(list(delivery_delays(records)))
+    print(f"\n{run.crowd.sent} messages of {len(run.crowd.speakers)} clients on {len(run.world.nodes)} nodes")
+    print(f"send to another node's client: {delivered}")
+    print(f"send to ack: {Spread.of(ack_delays(records))}")
+    # By hints, not by the comparison of heads, which takes seconds.
+    assert delivered.count > run.crowd.sent
+    assert delivered.p50 < 0.5
+
+
+@pytest.mark.timeout(120)
+async def test_three_nodes_keep_one_order_and_everybody_gets_everything(
+    tmp_path: Path, ground: Ground
+) -> None:
+    async with trial(tmp_path, ground, CROWD) as run:
+        await traffic(run, 10.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_three_nodes_keep_one_order_for_a_minute(tmp_path: Path, ground: Ground) -> None:
+    async with trial(tmp_path, ground, CROWD) as run:
+        await traffic(run, 60.0)
