@@ -47,15 +47,20 @@ def serve() -> None:
 
 
 @main.command()
-def migrate() -> None:
-    """Bring the database up to date. `serve` does so by itself; this is for doing it before."""
+@click.option("--finish", is_flag=True, help="Do what older nodes could not bear, once none of them runs.")
+def migrate(finish: bool) -> None:
+    """Bring the database up to date. SQLite is brought up to date by `serve` as well; Postgres by this alone:
+    before the first node of a new version starts, and with --finish when the last old one is gone.
+    """
+    from gateway.places import places_of
     from store.open import migrate_log
 
-    folder = _settings().data_dir
+    places = places_of(_settings())
     try:
-        applied = migrate_log(folder)
+        applied = migrate_log(places, finish=finish)
     except (StoreError, OSError) as error:
-        _fail(f"The database in {folder} was not migrated: {error}.")
+        where = f" in {places.data_dir}" if places.database_url is None else ""
+        _fail(f"The database{where} was not migrated: {error}.")
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
@@ -104,7 +109,7 @@ def settings(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def doctor(as_json: bool) -> None:
     """Examine settings, data, ports and machine; say what to do about what is wrong. Changes nothing."""
-    from gateway.doctor import examine
+    from gateway.doctor.examination import examine
     from gateway.telemetry import logs
 
     logs.configure(level="error")  # what is found is the answer, not a line of log beside it
@@ -141,7 +146,8 @@ def _announce(facts: "Facts") -> None:
         ops_url=facts.ops_url,
         node=facts.settings.node_id,
         sign_in=facts.sign_in,
-        data_dir=str(facts.settings.data_dir.resolve()),
+        database=facts.data,
+        others=facts.others,
         version=__version__,
     )
 

@@ -17,6 +17,7 @@ REDIS_EXAMPLE: Final = "redis://host:6379/0, rediss:// for TLS, redis+cluster://
 REDIS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_LOOPBACK: Final = re.compile(r"(127\.[0-9.]+|\[::1\]|localhost)(:[0-9]+)?")
 _ESCAPES: Final = {"@": "%40", "#": "%23", "/": "%2F", "?": "%3F"}
 
 
@@ -51,6 +52,18 @@ def check_redis(url: str) -> None:
     if unknown:
         known = ", ".join(sorted(REDIS_OPTIONS))
         raise WrongAddress(f" has an option that is not taken from a URL: there are {known}.")
+
+
+def is_local(url: str) -> bool:
+    """Whether a checked URL of a database names this machine alone, by its socket or a loopback address."""
+    parts = urlsplit(url)
+    hosts = (_hosts(parts) or dict(parse_qsl(parts.query)).get("host", "")).split(",")
+    return all(host.startswith("/") or _LOOPBACK.fullmatch(host) for host in hosts)
+
+
+def is_verified(url: str) -> bool:
+    """Whether a checked URL of a database asks for TLS, and to be sure of the server."""
+    return dict(parse_qsl(urlsplit(url).query)).get("sslmode") == "verify-full"
 
 
 def has_password(url: str) -> bool:

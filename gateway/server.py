@@ -20,6 +20,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from gateway import __version__
+from gateway.addresses import redacted
 from gateway.settings import Settings, variable
 from gateway.settings_table import CREDENTIALS
 from store.errors import StoreError
@@ -90,13 +91,33 @@ class Facts(msgspec.Struct, frozen=True):
                 return f"whoever has a token that {variable(field)} says is good"
         return "development mode: anybody on this machine, by any name (a key was made in the data folder)"
 
+    @property
+    def data(self) -> str:
+        """Where messages are kept."""
+        url = self.settings.database_url
+        return str(self.settings.data_dir.resolve()) if url is None else redacted(url)
+
+    @property
+    def others(self) -> str | None:
+        """Which other nodes there may be; None where nobody would expect any."""
+        if self.settings.redis_url is not None:
+            prefix = self.settings.redis_prefix
+            return f"all that share {redacted(self.settings.redis_url)} and the prefix {prefix}"
+        if self.settings.database_url is not None:
+            return (
+                "none allowed on this database without GATEWAY_REDIS_URL: they would not hear of each other"
+            )
+        return None
+
     def lines(self) -> list[str]:
         """Say it to a person."""
+        others = [] if self.others is None else [f"  others    {self.others}"]
         return [
             f"session-gateway {__version__} is ready, node {self.settings.node_id}",
             f"  open      {self.url}",
             f"  sign in   {self.sign_in}",
-            f"  data      {self.settings.data_dir.resolve()}",
+            f"  data      {self.data}",
+            *others,
             f"  health    {self.ops_url}/readyz, metrics at /metrics",
         ]
 

@@ -20,7 +20,10 @@ from store.log_sqlite.log import SqliteLog
 from store.log_sqlite.schema import migrate
 
 if TYPE_CHECKING:
+    from store.log_postgres.checkup import PostgresCheckup as PostgresCheckup
     from store.log_postgres.options import PostgresOptions
+    from store.migrate import Half
+    from store.redis_checkup import RedisCheckup as RedisCheckup
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,33 @@ def _postgres_options(places: Places) -> "PostgresOptions":
     )
 
 
+def examine_redis(places: Places) -> "RedisCheckup":
+    """Look at Redis. Unavailable."""
+    from store.redis_checkup import examine as examine_server
+
+    return examine_server(places.redis_url or "")
+
+
+def examine_database(places: Places) -> "PostgresCheckup":
+    """Look at the log in Postgres without changing it. Unavailable, SchemaRefused."""
+    from store.log_postgres.checkup import examine as examine_postgres
+
+    return examine_postgres(places.database_url or "", _postgres_options(places))
+
+
 def examine_log(data_dir: Path) -> Checkup | None:
     """Look at the log without changing it; None where there is none yet. Unavailable, SchemaRefused."""
     return examine(data_dir)
 
 
-def migrate_log(data_dir: Path) -> list[str]:
-    """Bring the log up to date; return what was applied. Unavailable, SchemaRefused."""
-    return migrate(data_dir)
+def migrate_log(places: Places, *, finish: bool = False) -> list[str]:
+    """Bring the log up to date; return what was applied. Unavailable, SchemaRefused.
+
+    `finish`: in Postgres, the second half, which nodes of an older version could not bear.
+    """
+    if places.database_url is None:
+        return migrate(places.data_dir)
+    from store.log_postgres.schema import migrate as migrate_postgres
+
+    half: Half = "after" if finish else "before"
+    return migrate_postgres(places.database_url, _postgres_options(places), half=half)

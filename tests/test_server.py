@@ -155,6 +155,21 @@ def test_who_may_sign_in_is_said() -> None:
     assert str(Path("data").resolve()) in lines()
 
 
+def test_where_the_data_is_and_who_else_is_there_is_said_without_a_password() -> None:
+    database, redis = "postgresql://u:hunter2@h/d", "redis://:hunter2@r:6379"
+    for url, expected in (
+        (None, "without GATEWAY_REDIS_URL"),
+        (redis, "redis://:***@r:6379 and the prefix gateway"),
+    ):
+        said = "\n".join(
+            Facts(Settings(database_url=database, redis_url=url), "http://x", "http://y").lines()
+        )
+        assert "data      postgresql://u:***@h/d\n" in said
+        assert expected in said
+        assert "hunter2" not in said
+    assert "others" not in "\n".join(Facts(Settings(), "http://x", "http://y").lines())
+
+
 # -- the end
 
 

@@ -16,7 +16,7 @@ import pytest
 from store.errors import SchemaRefused, Unavailable
 from store.log_sqlite import append, connection, events, members, messages, sessions
 from store.log_sqlite.log import SqliteLog
-from store.open import migrate_log
+from store.open import Places, migrate_log
 from store.types import Appended, Change, Session
 from tests.store.making import NOW, appended, draft, new_session, opened
 from tests.waiting import turns, until
@@ -100,7 +100,7 @@ def statements() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "sql"), statements())
 def test_no_statement_reads_a_whole_table(tmp_path: Path, name: str, sql: str) -> None:
-    migrate_log(tmp_path)
+    migrate_log(Places(tmp_path))
     with beside(tmp_path) as db:
         plan = db.execute(f"EXPLAIN QUERY PLAN {sql}", ["[]"] * sql.count("?")).fetchall()
     scans = [step for _, _, _, step in plan if step.startswith("SCAN")]

@@ -125,7 +125,7 @@ def test_a_database_that_is_refused_is_not_touched(db: sqlite3.Connection) -> No
 def test_a_sqlite_that_is_too_old_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
     with pytest.raises(SchemaRefused, match=r"is too old, 3\.37 is needed"):
-        stores.migrate_log(tmp_path)
+        stores.migrate_log(stores.Places(tmp_path))
 
 
 # -- as the commands use it
@@ -134,25 +134,25 @@ def test_a_sqlite_that_is_too_old_is_said_so(tmp_path: Path, monkeypatch: pytest
 def test_migrating_a_folder_says_what_was_applied(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     assert stores.examine_log(folder) is None
-    assert stores.migrate_log(folder) == [migration.name for migration in known_migrations()]
-    assert stores.migrate_log(folder) == []
+    assert stores.migrate_log(stores.Places(folder)) == [migration.name for migration in known_migrations()]
+    assert stores.migrate_log(stores.Places(folder)) == []
     found = stores.examine_log(folder)
     assert found is not None
     assert (found.fault, found.pending, found.journal_mode) == (None, (), "wal")
 
 
 def test_beside_a_running_gateway_an_up_to_date_file_is_only_looked_at(tmp_path: Path) -> None:
-    stores.migrate_log(tmp_path)
+    stores.migrate_log(stores.Places(tmp_path))
     running = FolderLock(tmp_path)
     running.acquire()
-    assert stores.migrate_log(tmp_path) == []
+    assert stores.migrate_log(stores.Places(tmp_path)) == []
     with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as db:
         db.execute("DELETE FROM schema_migrations")
         with pytest.raises(Unavailable, match="in use by another gateway"):
-            stores.migrate_log(tmp_path)
+            stores.migrate_log(stores.Places(tmp_path))
         db.execute("INSERT INTO schema_migrations VALUES (77, 'later', 'x', 0)")
         with pytest.raises(SchemaRefused):
-            stores.migrate_log(tmp_path)
+            stores.migrate_log(stores.Places(tmp_path))
     running.release()
 
 
@@ -164,7 +164,7 @@ def test_an_empty_file_is_found_to_lack_everything(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_found(tmp_path: Path) -> None:
-    stores.migrate_log(tmp_path)
+    stores.migrate_log(stores.Places(tmp_path))
     path = tmp_path / "gateway.db"
     content = bytearray(path.read_bytes())
     content[4096 * 2 : 4096 * 3] = b"\xff" * 4096

@@ -1,4 +1,4 @@
-"""Examines what a gateway needs, and says what to do: settings, keys, data, ports, machine."""
+"""The machine: the data folder and its disk, ports, open files, the clock."""
 
 import asyncio
 import os
@@ -9,21 +9,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from gateway.auth.fetch import FetchFailed, fetch
-from gateway.auth.jwks import PublishedKeys
-from gateway.auth.keys import BadKey, from_pem
-from gateway.clock import SystemClock
-from gateway.errors import Unavailable
+from gateway.doctor.finding import Finding, State
 from gateway.server import CannotServe, listener
-from gateway.settings import Settings, SettingsError, load
-from store.errors import StoreError
-from store.open import examine_log
-
-State = Literal["ok", "note", "problem"]
 
 _GIB: Final = 1 << 30
 # A busy day of text is some 10 GiB; with less than 1 GiB the disk is full before anybody looks again.
@@ -38,62 +28,7 @@ _FEWEST_FILES: Final = 1024
 _FIRST_S: Final = 1_763_596_800  # 2025-11-20
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing examined. `advice` is empty where nothing has to be done."""
-
-    check: str
-    state: State
-    found: str
-    advice: str = ""
-
-
-def examine() -> list[Finding]:
-    """Look at everything; with wrong settings, at those alone."""
-    try:
-        settings = load()
-    except SettingsError as error:
-        return [Finding("settings", "problem", problem, "correct it") for problem in error.problems]
-    return [
-        Finding("settings", "ok", "complete"),
-        _credentials(settings),
-        *_folder(settings.data_dir),
-        _database(settings.data_dir),
-        _port("port", settings.host, settings.port, "GATEWAY_PORT"),
-        _port("operations port", settings.ops_host, settings.ops_port, "GATEWAY_OPS_PORT"),
-        _files(),
-        _clock(settings.data_dir),
-    ]
-
-
-def _credentials(settings: Settings) -> Finding:
-    if settings.jwt_public_key is not None:
-        try:
-            key = from_pem(settings.jwt_public_key)
-        except BadKey as error:
-            return Finding(
-                "credentials", "problem", f"the public key cannot be used: {error}", "give another one"
-            )
-        return Finding("credentials", "ok", f"a public key for {key.algorithm}")
-    if settings.jwks_url is not None:
-        return asyncio.run(_key_set(settings.jwks_url))
-    if settings.jwt_secret is not None:
-        return Finding("credentials", "ok", "a secret for HS256")
-    advice = "set GATEWAY_JWT_SECRET, GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWKS_URL for more than trying it out"
-    return Finding("credentials", "note", "development mode: anybody on this machine, by any name", advice)
-
-
-async def _key_set(url: str) -> Finding:
-    keys = PublishedKeys(url, SystemClock())
-    try:
-        await keys.find("a name no key has")
-    except Unavailable:
-        return Finding("credentials", "problem", f"no usable keys at {url}", "check the URL and the network")
-    finally:
-        await keys.close()
-    return Finding("credentials", "ok", f"keys are published at {url}")
-
-
-def _folder(folder: Path) -> Iterator[Finding]:
+def folder(folder: Path) -> Iterator[Finding]:
     nearest = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     where = str(folder.absolute())
     try:
@@ -110,32 +45,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
     yield Finding("free space", state, f"{free / _GIB:.1f} GiB", advice)
 
 
-def _database(folder: Path) -> Finding:
-    try:
-        found = examine_log(folder)
-    except (StoreError, OSError) as error:
-        return Finding(
-            "database", "problem", str(error), "restore it from a backup, or start the right version"
-        )
-    if found is None:
-        return Finding("database", "ok", "none yet, the first start makes it")
-    size = f"{found.path.name}, {found.size_bytes / (1 << 20):.1f} MiB"
-    if found.fault is not None:
-        return Finding(
-            "database", "problem", f"{size}: {found.fault}", "stop the gateway and restore a backup"
-        )
-    if found.journal_mode != "wal":
-        advice = "start the gateway once, it changes that by itself"
-        return Finding(
-            "database", "note", f"{size}, journal mode {found.journal_mode} instead of wal", advice
-        )
-    if found.pending:
-        advice = "run `gateway migrate`, or start the gateway"
-        return Finding("database", "note", f"{size}, whole, lacks {', '.join(found.pending)}", advice)
-    return Finding("database", "ok", f"{size}, whole, up to date")
-
-
-def _port(check: str, host: str, port: int, setting: str) -> Finding:
+def port(check: str, host: str, port: int, setting: str) -> Finding:
     if port == 0:
         return Finding(check, "ok", "any free one")
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
@@ -162,7 +72,7 @@ def _is_taken(host: str, port: int) -> bool:
         return False
 
 
-def _files() -> Finding:
+def files() -> Finding:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard >= _EXPECTED_FILES:
         return Finding(
@@ -173,7 +83,7 @@ def _files() -> Finding:
     return Finding("open files", state, f"{hard} at most, one for each connection", advice)
 
 
-def _clock(folder: Path) -> Finding:
+def clock(folder: Path) -> Finding:
     now = time.time()
     advice = "set the clock, and keep it set (NTP): tokens are judged by it"
     if now < _FIRST_S:
