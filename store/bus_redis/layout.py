@@ -45,7 +45,7 @@ async def _read_at(server: Server, address: Address) -> Layout:
         link.abort("asked")
     if isinstance(slots, Exception):
         raise Unavailable(f"Redis at {address} does not say where the slots are: {slots}") from slots
-    owners, known = _owners(slots, address)
+    owners, known = owners_of(slots, address)
     if "unknown command" in str(publish):
         # Before Redis 7 a payload crosses the whole cluster wherever it is published: one node is enough,
         # and it may be the one that answers.
@@ -53,7 +53,7 @@ async def _read_at(server: Server, address: Address) -> Layout:
     return Layout(SHARDED, owners, known)
 
 
-def _owners(told: list[Any], asked: Address) -> tuple[dict[Address, list[range]], list[Address]]:
+def owners_of(told: list[Any], asked: Address) -> tuple[dict[Address, list[range]], list[Address]]:
     owners: dict[Address, list[range]] = {}
     known: list[Address] = []
     for first, last, *nodes in told:
