@@ -168,6 +168,7 @@ class Side(asyncio.Protocol):
         self._gone: Callable[[Side], None] | None = None
         self._other: Side | None = None
         self._transport: asyncio.Transport | None = None
+        self._early: list[bytes] = []
         self._peer_has_ended = False
         self._is_lost = False
 
@@ -178,7 +179,10 @@ class Side(asyncio.Protocol):
         if self._is_lost:
             gone(self)
             other.end()
-        elif self._transport is not None:
+        elif self._transport is not None and (sink := self._open_other()) is not None:
+            for data in self._early:
+                sink.write(data)
+            self._early.clear()
             self._transport.resume_reading()
 
     def end(self) -> None:
@@ -189,14 +193,17 @@ class Side(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(high=_BUFFER_BYTES)
-        # Nothing is read before there is somebody to pass it to.
-        transport.pause_reading()
         if self._accept is not None:
             self._accept(self)
 
     def data_received(self, data: bytes) -> None:
         if (other := self._open_other()) is not None:
             other.write(data)
+        elif self._other is None and self._transport is not None:
+            # No more is read before there is somebody to pass it to. Not paused in connection_made already:
+            # uvloop begins to read after that, and the pause would be undone or never end.
+            self._early.append(data)
+            self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         if (other := self._open_other()) is not None:

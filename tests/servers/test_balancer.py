@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from loadtest.cluster import balancer as module
 from loadtest.cluster.balancer import Balancer, Target
@@ -245,6 +246,37 @@ async def test_above_its_limit_it_sends_away_and_below_it_takes_again() -> None:
         assert len(await bench.names(1)) == 1
     finally:
         await bench.close()
+
+
+def test_it_works_on_the_loop_of_make_cluster_too() -> None:
+    """Clients that speak at once, and nodes that do."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.start()
+        try:
+            for number in range(30):
+                reader, writer = await bench.connect()
+                writer.write(b"%02d" % number)
+                if number % 3 == 0:
+                    writer.write_eof()
+                async with asyncio.timeout(5):
+                    assert (await reader.readline())[:1] == b"n"
+                    assert await reader.readexactly(2) == b"%02d" % number
+        finally:
+            await bench.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+
+async def test_a_client_that_is_gone_before_a_node_was_found_leaves_nothing(bench: Bench) -> None:
+    for number in range(20):
+        _, writer = await bench.connect()
+        await turns(number % 5)
+        writer.transport.abort()
+    await until(lambda: bench.balancer.connections == 0)
+    await until(lambda: not any(node.open for node in bench.nodes))
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:

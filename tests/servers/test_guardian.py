@@ -11,13 +11,10 @@ import psutil
 import pytest
 
 from loadtest.servers.child import Child, Orders, ServerFailed
+from tests.servers.processes import is_alive
 from tests.waiting import until
 
 ROOT: Final = Path(__file__).parents[2]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def is_there(path: Path) -> bool:

@@ -12,6 +12,7 @@ from loadtest.servers.account import leave
 from loadtest.servers.binaries import Version
 from loadtest.servers.child import ServerFailed
 from loadtest.servers.postgres import PostgresServer
+from tests.servers.processes import is_alive
 
 
 @pytest.fixture(params=["installed", "packaged"])
@@ -142,7 +143,3 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(ServerFailed, match='unrecognized configuration parameter "no_such_setting"'):
         PostgresServer.start(tmp_path, settings={"no_such_setting": "1"})
     assert not os.path.lexists(tmp_path / "postgres")
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
