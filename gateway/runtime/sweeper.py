@@ -3,6 +3,7 @@
 Lives extended, expired sessions ended, states, empty rooms, revocations.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,12 @@ QUIET_S: Final = 30.0
 # it ends between its TTL and a tenth (at most a minute) more after its last sign of life, never before.
 AHEAD_SHARE: Final = 0.1
 AHEAD_MS: Final = 60_000
+# No whole sweep for so many of their pauses: the log was away, or this process asleep, or it has just started.
+# Then the clients of every node may have been there all the time, and nobody could say so.
+GAP_SWEEPS: Final = 2.5
+# So long does every node then leave the lives of others alone, so that each has extended its own: one sweep
+# for a call that hung when the log came back, one for the pause behind it, one for the extension, one spare.
+PATIENCE_SWEEPS: Final = 4
 
 
 class Sweeper:
@@ -31,6 +38,8 @@ class Sweeper:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
+        self._swept_at = -math.inf
+        self._expire_from = math.inf
 
     async def sweep(self) -> None:
         """Do all of it once. Unavailable: the rest waits for the next time."""
@@ -39,8 +48,18 @@ class Sweeper:
         node.hub.close_empty(now - node.settings.resume_window_s)
         await self._states(now)
         await self._extend()
-        await self._expire()
+        if self._may_expire():
+            await self._expire()
         await node.refresh_revocations()
+        self._swept_at = node.clock.monotonic()
+
+    def _may_expire(self) -> bool:
+        """Whether every node has had the time to extend the lives of what it hosts."""
+        now = self._node.clock.monotonic()
+        sweep_s = self._node.settings.sweep_s
+        if now - self._swept_at > GAP_SWEEPS * sweep_s:
+            self._expire_from = now + PATIENCE_SWEEPS * sweep_s
+        return now >= self._expire_from
 
     async def _extend(self) -> None:
         now = self._node.clock.now_ms()

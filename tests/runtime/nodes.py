@@ -13,11 +13,14 @@ from store.bus import BusState, OnGap, Receiver
 from store.bus_memory import MemoryBus
 from store.cache_memory import MemoryCache
 from store.delivery import Delivery
+from store.errors import Unavailable
+from store.live import Live
 from store.live_memory import MemoryLive
 from store.log import Log
 from store.log_sqlite.log import SqliteLog
 from store.open import Stores
 from tests.runtime.world import Client, World
+from tests.waiting import turns
 
 
 @dataclass
@@ -63,11 +66,11 @@ class LossyBus:
         self._delivery.close()
 
     async def subscribe(self, channel: str) -> None:
-        await asyncio.sleep(0)
+        await turns()
         self._channels.add(channel)
 
     async def unsubscribe(self, channel: str) -> None:
-        await asyncio.sleep(0)
+        await turns()
         self._channels.discard(channel)
 
     def offer(self, channel: str, payload: bytes) -> None:
@@ -99,19 +102,46 @@ class LossyBus:
 
 
 class Shared:
-    """A store that several nodes use and none of them starts or ends."""
+    """A store that several nodes use and none of them starts or ends; it may be away from one of them.
+
+    While it hangs a call waits until it does not any more, and is then served.
+    """
 
     def __init__(self, store: object) -> None:
         self._store = store
+        self._is_away = False
+        self._answering = asyncio.Event()
+        self._answering.set()
+        self.asked = 0
+
+    def go_away(self) -> None:
+        self._is_away = True
+        self._answering.set()
+
+    def hang(self) -> None:
+        self._answering.clear()
+
+    def come_back(self) -> None:
+        self._is_away = False
+        self._answering.set()
 
     async def start(self) -> None:
-        await asyncio.sleep(0)
+        await turns()
 
     async def close(self) -> None:
-        await asyncio.sleep(0)
+        await turns()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        method = getattr(self._store, name)
+
+        async def call(*given: Any, **more: Any) -> Any:
+            self.asked += 1
+            await self._answering.wait()
+            if self._is_away:
+                raise Unavailable("away")
+            return await method(*given, **more)
+
+        return call
 
 
 class Cluster:
@@ -123,14 +153,18 @@ class Cluster:
         self.ether = Ether(Random(f"ether:{seed}"))  # noqa: S311 - which payloads are lost
         cache = MemoryCache()
         self.worlds: list[World] = []
-        self.buses: list[LossyBus] = []
+        self.buses = [LossyBus(self.ether) for _ in range(count)]
+        # What each node sees of the stores that all share.
+        self.logs = [Shared(log) for _ in range(count)]
+        self.lives = [Shared(self.live) for _ in range(count)]
         for number in range(count):
-            bus = LossyBus(self.ether)
-            # Each node has a log of its own to break, over the one that all share.
             stores = Stores(
-                log=cast(Log, Shared(log)), live=self.live, bus=bus, media=MemoryBus(), cache=cache
+                log=cast(Log, self.logs[number]),
+                live=cast(Live, self.lives[number]),
+                bus=self.buses[number],
+                media=MemoryBus(),
+                cache=cache,
             )
-            self.buses.append(bus)
             self.worlds.append(World(stores, NodeSettings(node_id=f"n{number + 1}", **settings)))
 
     @property

@@ -204,7 +204,7 @@ async def test_a_lost_takeover_is_found_and_the_older_attachment_let_go(
         assert session not in first.connection.attachments
         assert cluster.nodes[0].hub.rooms[session].empty_since is not None
         assert (await second.send(session, "mine"))["seq"] == 1
-        await asyncio.sleep(0)
+        await turns(3)
         assert events(second, session) == []
 
 
