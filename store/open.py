@@ -3,6 +3,7 @@
 Those of Postgres and Redis are imported when they are chosen: a gateway that is alone starts without them.
 """
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,12 @@ class Stores:
             await self.log.start()
             await self.live.start()
             await self.cache.start()
-            await self.bus.start(receiver, on_gap)
-            # Chunks are not kept anywhere: after a gap there is nothing to catch up with.
-            await self.media.start(receiver, lambda: None)
+            # Both at once, since each waits a moment for a Redis that is not there. Chunks are kept nowhere:
+            # after a gap there is nothing to catch up with.
+            buses = (self.bus.start(receiver, on_gap), self.media.start(receiver, lambda: None))
+            for outcome in await asyncio.gather(*buses, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
         except BaseException:
             await self.close()
             raise

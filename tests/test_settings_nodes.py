@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.places import places_of
 from gateway.settings import SettingsError, effective, load, read
+from store.open import Places
 
 DATABASE = "postgresql://gateway@db.example:5432/chat"
 REDIS = "redis://redis.example:6379/0"
@@ -125,6 +127,36 @@ def test_a_password_is_given_once_and_for_something(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(SettingsError, match="names an empty file"):
         load(SEVERAL | {"GATEWAY_DATABASE_PASSWORD_FILE": str(file)})
+
+
+def test_the_stores_are_told_what_was_set(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD)
+    settings = load(
+        SEVERAL
+        | {
+            "GATEWAY_DATABASE_PASSWORD_FILE": str(file),
+            "GATEWAY_DATABASE_POOL": "3",
+            "GATEWAY_DATABASE_TIMEOUT_S": "1.5",
+            "GATEWAY_REDIS_PASSWORD": "p@ss:/#?",
+            "GATEWAY_REDIS_PREFIX": "chat",
+            "GATEWAY_NODE_ID": "n7",
+            "GATEWAY_DATA_DIR": "/var/lib/gateway",
+        }
+    )
+    assert places_of(settings) == Places(
+        data_dir=Path("/var/lib/gateway"),
+        node_id="n7",
+        database_url=DATABASE,
+        database_password_file=file,
+        database_pool=3,
+        database_timeout_s=1.5,
+        redis_url="redis://:p%40ss%3A%2F%23%3F@redis.example:6379/0",
+        redis_prefix="chat",
+    )
+    apart = load({"GATEWAY_DATABASE_URL": DATABASE, "GATEWAY_DATABASE_PASSWORD": "p@ss"})
+    assert places_of(apart).database_url == "postgresql://gateway:p%40ss@db.example:5432/chat"
+    assert places_of(load({"GATEWAY_NODE_ID": "n7"})) == Places(Path("data"), node_id="n7")
 
 
 def test_a_prefix_cannot_break_a_key() -> None:

@@ -126,7 +126,11 @@ class Node:
         """Open the stores and begin to work."""
         await self._stores.start(self.hub.receive, self.comparison.ask)
         await self.revocations.start()
-        await self._renew_lease()
+        try:
+            await self._renew_lease()
+        except Unavailable as error:
+            # The indexes are soft state: a node starts without them just as it goes on without them.
+            _logger.warning("node_not_registered", error=str(error))
         self._committing = asyncio.get_running_loop().create_task(self._commit())
         self.tasks.every(FLUSH_S, "leases", self.leases.flush)
         self.tasks.every(self.settings.sweep_s, "sweeper", self.sweeper.sweep)

@@ -1,6 +1,8 @@
 """The four stores are started in order, closed in the opposite one, and all of them whatever fails."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,13 @@ async def test_when_one_does_not_start_all_are_closed() -> None:
     assert notes[-5:] == ["close media", "close bus", "close cache", "close live", "close log"]
 
 
+async def test_a_bus_that_does_not_start_leaves_no_other_one_starting() -> None:
+    notes: list[str] = []
+    with pytest.raises(Unavailable, match="bus is away"):
+        await noted(notes, bus="start").start(lambda channel, payload: None, lambda: None)
+    assert notes.index("start media") < notes.index("close media")
+
+
 async def test_the_others_are_closed_even_when_one_cannot_be() -> None:
     notes: list[str] = []
     with pytest.raises(Unavailable):
@@ -78,6 +87,34 @@ async def test_the_embedded_stores_touch_nothing_before_they_start(tmp_path: Pat
     await stores.close()
     await stores.close()
     assert received == [b"1"]
+
+
+def test_a_gateway_that_is_alone_does_without_the_clients_of_others() -> None:
+    # They would cost it 20 MiB and a third of its start.
+    script = (
+        "import sys, pathlib, gateway.app, gateway.__main__;"
+        "from store.open import Places, open_stores;"
+        "open_stores(Places(pathlib.Path('data')));"
+        "print([name for name in ('redis', 'asyncpg') if name in sys.modules])"
+    )
+    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_what_is_asked_for_is_what_is_opened(tmp_path: Path) -> None:
+    alone = open_stores(Places(tmp_path))
+    assert names(alone) == ["SqliteLog", "MemoryLive", "MemoryBus", "MemoryBus", "MemoryCache"]
+    database = "postgresql://h/d"
+    lone = open_stores(Places(tmp_path, database_url=database))
+    assert names(lone) == ["PostgresLog", "MemoryLive", "MemoryBus", "MemoryBus", "MemoryCache"]
+    for url in ("redis://h", "redis+cluster://h:7000"):
+        many = open_stores(Places(tmp_path, database_url=database, redis_url=url))
+        assert names(many) == ["PostgresLog", "RedisLive", "RedisBus", "RedisBus", "RedisCache"]
+    assert alone.bus is not alone.media
+
+
+def names(stores: Stores) -> list[str]:
+    return [type(each).__name__ for each in (stores.log, stores.live, stores.bus, stores.media, stores.cache)]
 
 
 def test_what_a_killed_process_left_in_the_log_is_synced_before_anything_is_said(
