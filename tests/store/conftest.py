@@ -33,6 +33,13 @@ def packaged_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
         yield Databases(server)
 
 
+@pytest.fixture(params=["installed", "packaged"])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Of each version of Postgres there is here."""
+    found: Databases = request.getfixturevalue(f"{request.param}_databases")
+    return found
+
+
 @pytest.fixture(params=LOGS)
 def open_log(request: pytest.FixtureRequest) -> OpenLog:
     return LOGS[request.param](request)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -171,6 +171,50 @@ async def test_append_repeated_after_an_unknown_outcome_tells_the_truth(log: Log
     assert [(o.seq, o.id, o.duplicate) for o in outcomes] == [
         (place + 1, d.id, place < 3) for place, d in enumerate(drafts)
     ]
+
+
+async def test_a_repeated_send_may_print_its_metadata_differently(log: Log) -> None:
+    session = await opened(log)
+    sent = draft(session, metadata=b'{"a":[1,{"b":null,"c":true}],"d":"\xc3\xa9"}')
+    await appended(log, sent)
+    other_print = b'{ "d" : "\\u00e9", "a" : [1, {"c": true, "b": null}] }'
+    again = draft(session, client_id=sent.client_id, content=sent.content, metadata=other_print)
+    one_who_is_new = draft(session, metadata=sent.metadata)
+    repeated_at_once = draft(
+        session,
+        client_id=one_who_is_new.client_id,
+        content=one_who_is_new.content,
+        metadata=other_print,
+    )
+    outcomes = await appended(log, again, one_who_is_new, repeated_at_once)
+    assert [(o.seq, o.duplicate) for o in outcomes] == [(1, True), (2, False), (2, True)]
+
+
+@pytest.mark.parametrize(
+    "pair", [(b'{"a":true}', b'{"a":1}'), (b'{"a":[1]}', b'{"a":[1,1]}'), (b"{}", b'{"a":0}')]
+)
+async def test_metadata_that_say_something_else_are_a_conflict(log: Log, pair: tuple[bytes, bytes]) -> None:
+    session = await opened(log)
+    sent, other = (draft(session, client_id="c", content="c", metadata=metadata) for metadata in pair)
+    assert seqs(await log.append([sent, other])) == [1, "id_conflict"]
+    assert seqs(await log.append([other])) == ["id_conflict"]
+
+
+UNSTORABLE: Final[dict[str, dict[str, Any]]] = {
+    "a lone surrogate": {"content": "half of \ud83d"},
+    "metadata that are no UTF-8": {"metadata": b'{"a":"\xff"}'},
+    "a client id of a lone surrogate": {"client_id": "\udc00"},
+}
+
+
+@pytest.mark.parametrize("bad", UNSTORABLE.values(), ids=UNSTORABLE)
+async def test_what_cannot_be_stored_is_refused_and_disturbs_nobody(log: Log, bad: dict[str, Any]) -> None:
+    one, two = await opened(log), await opened(log)
+    group = [draft(one), draft(two), draft(one, **bad), draft(two), draft(one), draft(two, **bad)]
+    assert seqs(await log.append(group)) == [1, 1, "invalid", 2, 2, "invalid"]
+    assert seqs(await log.append([draft(one, **bad)])) == ["invalid"]
+    assert await heads(log, one, two) == {one.id: 2, two.id: 2}
+    assert seqs(await log.append(group)) == [1, 1, "invalid", 2, 2, "invalid"]
 
 
 @pytest.mark.parametrize("other", [{"content": "else"}, {"role": "system"}, {"metadata": b'{"a":1}'}])

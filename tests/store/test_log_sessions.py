@@ -1,12 +1,14 @@
 """What the log promises of sessions: made, seen, listed, changed, ended once."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from store.errors import Ended, LimitReached, NotFound, VersionConflict
+from store.errors import Ended, Invalid, LimitReached, NotFound, VersionConflict
 from store.log import Log
-from store.types import Change, EndReason, Listing, Mark, Member, Session
+from store.types import Change, EndReason, Listing, Mark, Member, Refused, Session
 from tests.store.making import NOW, appended, draft, new_id, new_session, opened
 
 
@@ -97,6 +99,18 @@ async def test_the_limit_holds_against_callers_at_once(log: Log) -> None:
     assert sum(isinstance(outcome, LimitReached) for outcome in outcomes) == 7
 
 
+@pytest.mark.parametrize("bad", [{"title": "\ud800"}, {"context": b'{"a":"\xff"}'}, {"metadata": b'"\xff'}])
+async def test_a_session_that_cannot_be_stored_is_invalid(log: Log, bad: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        await opened(log, **bad)
+    assert await listed(log) == []
+    session = await opened(log)
+    if "title" not in bad:
+        with pytest.raises(Invalid):
+            await log.update("t", session.id, Change(**bad), now=NOW, expected_version=None)
+    assert await log.get("t", session.id) == session
+
+
 # -- get, access
 
 
@@ -125,6 +139,36 @@ async def test_an_ended_session_is_still_seen_by_its_members(log: Log) -> None:
     access = await log.access("t", session.id, "alice")
     assert access is not None
     assert access.session == ended
+
+
+@pytest.mark.parametrize(
+    "spelled", [str.upper, lambda id: f"{{{id}}}", lambda id: "nowhere", lambda id: "\0"]
+)
+async def test_an_id_in_any_other_form_is_unknown(log: Log, spelled: Callable[[str], str]) -> None:
+    session = await opened(log, ttl_s=60)
+    await appended(log, draft(session))
+    id = spelled(session.id)
+    assert await log.get("t", id) is None
+    assert await log.access("t", id, "alice") is None
+    assert await log.read(id, after=0, limit=5) == await log.read_before(id, before=5, limit=5) == []
+    assert await log.members(id) == await log.cursors(id) == []
+    assert await log.standings([id]) == {}
+    assert await log.append([draft(id)]) == [Refused(code="not_found")]
+    assert await log.end("t", id, "closed", now=NOW) is None
+    await log.extend({id: NOW + 90_000})
+    await log.mark([Mark(session=id, user="alice", read=1)])
+    changes = [
+        log.update("t", id, Change(title="x"), now=NOW, expected_version=None),
+        log.take_over("t", id),
+        log.put_member("t", id, "bob", "reader", now=NOW),
+        log.remove_member("t", id, "alice", now=NOW),
+    ]
+    for change in changes:
+        with pytest.raises(NotFound):
+            await change
+    found = await log.get("t", session.id)
+    assert found is not None
+    assert (found.version, found.head, found.expires_at) == (1, 1, NOW + 60_000)
 
 
 # -- list
