@@ -151,7 +151,8 @@ async def test_an_id_in_any_other_form_is_unknown(log: Log, spelled: Callable[[s
     assert await log.get("t", id) is None
     assert await log.access("t", id, "alice") is None
     assert await log.read(id, after=0, limit=5) == await log.read_before(id, before=5, limit=5) == []
-    assert await log.members(id) == await log.cursors(id) == []
+    assert await log.members(id) == []
+    assert await log.cursors(id) == []
     assert await log.standings([id]) == {}
     assert await log.append([draft(id)]) == [Refused(code="not_found")]
     assert await log.end("t", id, "closed", now=NOW) is None

@@ -16,18 +16,24 @@ OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 
 
 @asynccontextmanager
-async def sqlite_log() -> AsyncIterator[Log]:
+async def sqlite_log(folder: Path) -> AsyncIterator[Log]:
+    log = SqliteLog(folder)
+    await log.start()
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+@asynccontextmanager
+async def _fresh_sqlite_log() -> AsyncIterator[Log]:
     with tempfile.TemporaryDirectory() as folder:
-        log = SqliteLog(Path(folder))
-        await log.start()
-        try:
+        async with sqlite_log(Path(folder)) as log:
             yield log
-        finally:
-            await log.close()
 
 
 def _sqlite(request: pytest.FixtureRequest) -> OpenLog:
-    return sqlite_log
+    return _fresh_sqlite_log
 
 
 def _postgres(fixture: str) -> Callable[[pytest.FixtureRequest], OpenLog]:
