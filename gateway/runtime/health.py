@@ -98,8 +98,11 @@ class Health:
 
         async def look() -> None:
             answers = await _answers(self._live.ping, LIVE_LIMIT_S)
-            self._saw("redis_away", not answers or self._bus.state == "away")
-            self._saw("bus_deaf", self._bus.state == "deaf")
+            state = self._bus.state
+            self._saw("redis_away", not answers or state == "away")
+            # A Redis that hangs makes every bus deaf, and is away: all nodes would ask for no new connections
+            # at the same time, for nothing. Deaf is who hears nothing of a Redis that answers.
+            self._saw("bus_deaf", answers and state == "deaf")
 
         await self._again_and_again(look)
 
