@@ -13,7 +13,7 @@ from loadtest.servers.redis import RedisServer
 from loadtest.servers.wire import Unit
 from tests.cluster.conftest import migrated
 from tests.cluster.faults import BackendsTerminated, Fault, PostgresKilled, PostgresStopped
-from tests.cluster.modes import until_degraded
+from tests.cluster.modes import readiness, told, until_degraded, until_whole
 from tests.cluster.trial import Size, Trial, trial
 from tests.cluster.world import Ground
 from tests.evidence.timing import Spread, ack_delays, while_
@@ -48,15 +48,17 @@ def away(own: PostgresServer, own_template: str, redis: RedisServer) -> Iterator
 
 async def sends_survive(run: Trial, fault: Fault, seconds: float) -> None:
     """Talk before, during and after; sockets stay open and signals flow all the while."""
-    async with run.crowd.talking(RATE, signals_per_s=20.0):
+    async with run.crowd.talking(RATE, signals_per_s=20.0), readiness(run.world) as statuses:
         await later(1.0)
         async with run.fault(fault):
-            await until_degraded(run.world, "postgres_away", is_degraded=True)
+            await until_degraded(run.world, "postgres_away")
             await later(seconds)
-        await until_degraded(run.world, "postgres_away", is_degraded=False)
+        await until_whole(run.world, "postgres_away")
         await later(1.0)
+    assert set(statuses) == {200}, statuses
     assert await run.verdict(within=HEALED_WITHIN_S) == []
     assert run.crowd.losses == []
+    assert told(run.world, "postgres_away") == [(1, 1)] * len(run.world.nodes)
     begin, end = while_(fault.name, run.history.records)
     heard = [signal for one in run.crowd.speakers for signal in one.signals if signal.is_from_afar]
     during = Spread.of([signal.heard_at - signal.sent_at for signal in heard if begin < signal.sent_at < end])

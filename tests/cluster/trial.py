@@ -17,8 +17,8 @@ from tests.evidence.stored import Stored, read_postgres, read_sqlite
 
 # While connections live, what is not true may stand for a lease: a node that is gone forgets nobody.
 LIVING: Final = Leases(connection_ms=LEASE_MS, presence_ms=LEASE_MS)
-# A node that lives forgets who has gone with its next flush, every 0.2 s. For those who come back it waits some
-# seconds before it says that they have left their sessions.
+# A node that lives forgets who has gone with its next flush, every 0.2 s. For those who come back it waits
+# some seconds before it says that they have left their sessions.
 FORGOTTEN: Final = Leases(connection_ms=0, presence_ms=LEASE_MS)
 FORGOTTEN_WITHIN_S: Final = 5.0
 GONE: Final = Leases(connection_ms=0, presence_ms=0)

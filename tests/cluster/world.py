@@ -109,10 +109,3 @@ class World:
             )
             for answer in answers
         ]
-
-    def said(self, *events: str) -> list[dict[str, int]]:
-        """How often each node's log has each of these events, by node."""
-        return [
-            {event: len(re.findall(rf'"event":\s*"{event}"', node.output)) for event in events}
-            for node in self.nodes
-        ]
