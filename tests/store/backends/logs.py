@@ -16,24 +16,18 @@ OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 
 
 @asynccontextmanager
-async def sqlite_log(folder: Path) -> AsyncIterator[Log]:
-    log = SqliteLog(folder)
-    await log.start()
-    try:
-        yield log
-    finally:
-        await log.close()
-
-
-@asynccontextmanager
-async def _fresh_sqlite_log() -> AsyncIterator[Log]:
+async def sqlite_log() -> AsyncIterator[Log]:
     with tempfile.TemporaryDirectory() as folder:
-        async with sqlite_log(Path(folder)) as log:
+        log = SqliteLog(Path(folder))
+        await log.start()
+        try:
             yield log
+        finally:
+            await log.close()
 
 
 def _sqlite(request: pytest.FixtureRequest) -> OpenLog:
-    return _fresh_sqlite_log
+    return sqlite_log
 
 
 def _postgres(fixture: str) -> Callable[[pytest.FixtureRequest], OpenLog]:
