@@ -19,7 +19,8 @@ from gateway.places import places_of
 from gateway.protocol.limits import Limits
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.settings import Settings
-from gateway.telemetry.metrics import Metrics, Readings
+from gateway.telemetry.metrics import BusReadings, Metrics, Readings
+from store.bus import Bus
 from store.open import open_stores
 
 
@@ -84,10 +85,26 @@ class Gateway:
             sessions=dict(Counter(room.state for room in rooms)),
             attachments=sum(len(room.attachments) for room in rooms),
             commit_waiting=self.node.committer.waiting,
+            degraded=dict.fromkeys(self.node.health.degraded, True),
+            cache=self.node.records.counts,
+            cache_owed=self.node.records.owed,
+            cache_bytes=self.stores.cache.weight,
+            queries=self.stores.log.queries,
+            buses={"messages": _bus_readings(self.stores.bus), "media": _bus_readings(self.stores.media)},
         )
 
     def _accept(self, upgrade: UpgradeRequest) -> Handler | Rejection:
         return self.node.accept(upgrade.bearer, upgrade.ip, upgrade.port)
+
+
+def _bus_readings(bus: Bus) -> BusReadings:
+    return BusReadings(
+        state=bus.state,
+        published=bus.published,
+        received=bus.received,
+        dropped=bus.dropped,
+        gaps=bus.gaps,
+    )
 
 
 def protocol_limits(settings: Settings) -> Limits:

@@ -18,8 +18,12 @@ class Cache(Protocol):
     Errors: `Unavailable`; callers then go to the log.
     """
 
+    @property
+    def weight(self) -> int | None:
+        """What the entries weigh in this process, in bytes; None where they are kept elsewhere."""
+
     async def start(self) -> None:
-        """Connect."""
+        """Make ready; that the keeper is away is found out by the first call."""
 
     async def close(self) -> None:
         """Let go of every socket. Idempotent."""

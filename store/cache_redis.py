@@ -63,6 +63,11 @@ class RedisCache:
         self._drop_script = _Script("cache_drop.lua")
         self._outdate_script = _Script("cache_outdate.lua")
 
+    @property
+    def weight(self) -> None:
+        """Nothing is kept here."""
+        return None
+
     async def start(self) -> None:
         """Nothing to do: the first call connects."""
 

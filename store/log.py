@@ -3,6 +3,7 @@
 Backends stand beside it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -46,6 +47,10 @@ class Log(Protocol):
         each call says; `Invalid` where a value cannot be stored; `SchemaRefused` from `start`. Nothing else
         leaves a backend.
     """
+
+    @property
+    def queries(self) -> Counter[str]:
+        """How often the database was asked since start, by kind; one query may answer several calls."""
 
     async def start(self) -> None:
         """Connect; where the log is embedded, bring its schema up to date."""

@@ -4,8 +4,8 @@ Labels never carry ids: their values are from closed sets. What is counted per f
 whoever counts it, read when somebody asks for the metrics, so that counting costs a fan-out nothing.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Literal, get_args
 
 import msgspec
 from prometheus_client import (
@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.errors import ErrorCode
 from gateway.protocol.close import CloseCode
+from store.bus import BusState
 
 ResumeOutcome = Literal["none", "resumed", "stale"]
 
@@ -30,11 +31,30 @@ ResumeOutcome = Literal["none", "resumed", "stale"]
 # any number; those that mean nothing to us share one label.
 CLOSE_CODES: Final = frozenset({*map(int, CloseCode), 1005, 1006})
 
+BusName = Literal["messages", "media"]
+
+# The modes of gateway/runtime/health.py, which lies above.
+MODES: Final = ("redis_away", "postgres_away", "bus_deaf")
+
+BUS_STATES: Final[tuple[BusState, ...]] = get_args(BusState)
+
+CACHE_LEVELS: Final = ("session", "list", "page")
+
 SESSION_STATES: Final = ("connecting", "active", "idle", "disconnecting", "closed")
 
 # A commit to a local disk takes 1 to 10 ms; above 1 s clients see their acks late.
 _COMMIT_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _COMMIT_DRAFTS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class BusReadings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one bus has counted, and how it is."""
+
+    state: BusState
+    published: int = 0
+    received: int = 0
+    dropped: int = 0
+    gaps: int = 0
 
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +68,12 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     sessions: dict[str, int] = {}  # by state; a state that is missing has none
     attachments: int = 0
     commit_waiting: int = 0
+    degraded: dict[str, bool] = {}  # by mode
+    cache: dict[str, int] = {}  # as `Records.counts`
+    cache_owed: int = 0
+    cache_bytes: int | None = None  # None where it is kept elsewhere
+    queries: dict[str, int] = {}  # by kind
+    buses: dict[BusName, BusReadings] = {}
 
 
 class Metrics:
@@ -154,3 +180,66 @@ class _Followed(Collector):
         yield GaugeMetricFamily(
             "store_commit_waiting", "Messages waiting for a commit", value=now.commit_waiting
         )
+        degraded = GaugeMetricFamily(
+            "gateway_degraded", "1 while the node is in a degraded mode, else 0", labels=["mode"]
+        )
+        for mode in MODES:
+            degraded.add_metric([mode], now.degraded.get(mode, False))
+        yield degraded
+        queries = CounterMetricFamily(
+            "store_log_queries", "Times the database was asked, by kind of call", labels=["kind"]
+        )
+        for kind, count in sorted(now.queries.items()):
+            queries.add_metric([kind], count)
+        yield queries
+        yield from _of_cache(now)
+        yield from _of_buses(now.buses)
+
+
+# What is counted of the cache by level: its name, its key in `Records.counts`, what it is.
+_CACHE_COUNTS: Final = (
+    ("hits", "hit", "Reads that the cache answered, by level"),
+    ("misses", "miss", "Reads that it could not answer, by level"),
+    ("loads", "load", "Times the log was asked for what the cache lacked, by level"),
+    ("stored_bytes", "bytes", "Bytes of the values this node has stored in the cache, by level"),
+)
+
+
+def _of_cache(now: Readings) -> Iterable[Metric]:
+    for name, key, what in _CACHE_COUNTS:
+        family = CounterMetricFamily(f"store_cache_{name}", what, labels=["level"])
+        for level in CACHE_LEVELS:
+            family.add_metric([level], now.cache.get(f"{level}_{key}", 0))
+        yield family
+    yield CounterMetricFamily(
+        "store_cache_away", "Times the cache was found not to answer", value=now.cache.get("away", 0)
+    )
+    yield GaugeMetricFamily(
+        "store_cache_owed", "Keys the cache has yet to be told of, having been away", value=now.cache_owed
+    )
+    # Without a value where another process keeps the entries.
+    yield GaugeMetricFamily(
+        "store_cache_bytes", "Bytes the cache weighs in this process", value=now.cache_bytes
+    )
+
+
+def _of_buses(buses: Mapping[BusName, BusReadings]) -> Iterable[Metric]:
+    state = GaugeMetricFamily(
+        "store_bus_state", "1 for the state the bus is in, else 0", labels=["bus", "state"]
+    )
+    counts = {
+        "published": "Payloads this node has given to the bus",
+        "received": "Payloads the bus has delivered here, this node's own included",
+        "dropped": "Payloads that were dropped: above a bound, or because nobody would take them",
+        "gaps": "Times payloads may have been lost, after which all heads are compared",
+    }
+    families = {
+        name: CounterMetricFamily(f"store_bus_{name}", what, labels=["bus"]) for name, what in counts.items()
+    }
+    for bus, now in buses.items():
+        for each in BUS_STATES:
+            state.add_metric([bus, each], each == now.state)
+        for name, family in families.items():
+            family.add_metric([bus], getattr(now, name))
+    yield state
+    yield from families.values()

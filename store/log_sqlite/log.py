@@ -1,6 +1,7 @@
 """The front of the log in SQLite: which thread does what. The promise is that of store.log.Log."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ class SqliteLog:
     """A log in one file of a data folder. One thread writes, two read; each has its own connection."""
 
     def __init__(self, folder: Path) -> None:
+        self.queries: Counter[str] = Counter()
         self._lock = FolderLock(folder)
         self._writer = Worker("log-writer", partial(open_writer, folder / DATABASE))
         self._readers = Worker("log-reader", partial(open_reader, folder / DATABASE), READERS)
@@ -63,81 +65,90 @@ class SqliteLog:
         self._lock.release()
 
     async def ping(self) -> None:
-        await self._readers.run(_ping)
+        await self._read("ping", _ping)
 
     async def append(self, drafts: Sequence[Draft]) -> list[Appended | Refused]:
         if not drafts:
             return []
         size = sum(len(draft.content) + len(draft.metadata) for draft in drafts)
-        return await self._write(lambda db: append(db, drafts), size)
+        return await self._write("append", lambda db: append(db, drafts), size)
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
-        return await self._readers.run(lambda db: messages.read(db, session, after, limit))
+        return await self._read("read", lambda db: messages.read(db, session, after, limit))
 
     async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
-        return await self._readers.run(lambda db: messages.read_before(db, session, before, limit))
+        return await self._read("read_before", lambda db: messages.read_before(db, session, before, limit))
 
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
-        return await self._readers.run(lambda db: messages.standings(db, sessions))
+        return await self._read("standings", lambda db: messages.standings(db, sessions))
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
-        return await self._write(lambda db: sessions.create(db, new, limit))
+        return await self._write("create", lambda db: sessions.create(db, new, limit))
 
     async def get(self, tenant: str, session: str) -> Session | None:
-        return await self._readers.run(lambda db: sessions.get(db, tenant, session))
+        return await self._read("get", lambda db: sessions.get(db, tenant, session))
 
     async def access(self, tenant: str, session: str, user: str) -> Access | None:
-        return await self._readers.run(lambda db: sessions.access(db, tenant, session, user))
+        return await self._read("access", lambda db: sessions.access(db, tenant, session, user))
 
     async def list_for(
         self, tenant: str, user: str, *, before: tuple[int, str] | None, limit: int
     ) -> list[Listing]:
-        return await self._readers.run(lambda db: sessions.list_for(db, tenant, user, before, limit))
+        return await self._read("list_for", lambda db: sessions.list_for(db, tenant, user, before, limit))
 
     async def update(
         self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
     ) -> Session:
         return await self._write(
-            lambda db: sessions.update(db, tenant, session, change, now, expected_version)
+            "update", lambda db: sessions.update(db, tenant, session, change, now, expected_version)
         )
 
     async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
-        return await self._write(lambda db: sessions.end(db, tenant, session, reason, now))
+        return await self._write("end", lambda db: sessions.end(db, tenant, session, reason, now))
 
     async def take_over(self, tenant: str, session: str) -> int:
-        return await self._write(lambda db: sessions.take_over(db, tenant, session))
+        return await self._write("take_over", lambda db: sessions.take_over(db, tenant, session))
 
     async def extend(self, expiries: Mapping[str, int]) -> None:
-        await self._write(lambda db: sessions.extend(db, expiries))
+        await self._write("extend", lambda db: sessions.extend(db, expiries))
 
     async def expire_due(self, *, now: int, limit: int) -> list[Session]:
-        return await self._write(lambda db: sessions.expire_due(db, now, limit))
+        return await self._write("expire_due", lambda db: sessions.expire_due(db, now, limit))
 
     async def members(self, session: str) -> list[Member]:
-        return await self._readers.run(lambda db: members.members(db, session))
+        return await self._read("members", lambda db: members.members(db, session))
 
     async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
-        return await self._write(lambda db: members.put_member(db, tenant, session, user, role, now))
+        return await self._write(
+            "put_member", lambda db: members.put_member(db, tenant, session, user, role, now)
+        )
 
     async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
-        return await self._write(lambda db: members.remove_member(db, tenant, session, user, now))
+        return await self._write(
+            "remove_member", lambda db: members.remove_member(db, tenant, session, user, now)
+        )
 
     async def mark(self, marks: Sequence[Mark]) -> None:
-        await self._write(lambda db: members.mark(db, marks))
+        await self._write("mark", lambda db: members.mark(db, marks))
 
     async def cursors(self, session: str) -> list[Cursor]:
-        return await self._readers.run(lambda db: members.cursors(db, session))
+        return await self._read("cursors", lambda db: members.cursors(db, session))
 
     async def events(self, *, after: int, limit: int) -> list[Event]:
-        return await self._readers.run(lambda db: events.events(db, after, limit))
+        return await self._read("events", lambda db: events.events(db, after, limit))
 
     async def revoke(self, tenant: str, user: str, *, before: int) -> Revocation:
-        return await self._write(lambda db: events.revoke(db, tenant, user, before))
+        return await self._write("revoke", lambda db: events.revoke(db, tenant, user, before))
 
     async def revocations(self, *, after: int, limit: int) -> list[Revocation]:
-        return await self._readers.run(lambda db: events.revocations(db, after, limit))
+        return await self._read("revocations", lambda db: events.revocations(db, after, limit))
 
-    async def _write(self, job: Job[T], size: int = 0) -> T:
+    async def _read(self, kind: str, job: Job[T]) -> T:
+        self.queries[kind] += 1
+        return await self._readers.run(job)
+
+    async def _write(self, kind: str, job: Job[T], size: int = 0) -> T:
+        self.queries[kind] += 1
         return await self._writer.run(_in_transaction(job), size)
 
 

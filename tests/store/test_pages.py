@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -128,8 +127,8 @@ async def test_scrolling_back_uses_the_pages_that_are_there() -> None:
 
 
 @pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
-    async with sqlite_log(tmp_path) as opened_log:
+async def log() -> AsyncIterator[SqliteLog]:
+    async with sqlite_log() as opened_log:
         assert isinstance(opened_log, SqliteLog)
         yield opened_log
 

@@ -8,7 +8,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ErrorCode
 from gateway.protocol.close import CloseCode
-from gateway.telemetry.metrics import SESSION_STATES, Metrics, Readings
+from gateway.runtime import health
+from gateway.telemetry.metrics import (
+    BUS_STATES,
+    CACHE_LEVELS,
+    MODES,
+    SESSION_STATES,
+    BusReadings,
+    Metrics,
+    Readings,
+)
+from store import shelf
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 
@@ -59,6 +69,42 @@ def test_numbers_that_others_keep_are_read_when_asked_for() -> None:
         "disconnecting": 0,
         "closed": 0,
     }
+
+
+def test_what_the_stores_have_counted_is_read_when_asked_for() -> None:
+    metrics = Metrics()
+    now = Readings(
+        degraded={"bus_deaf": True},
+        cache={"list_hit": 9, "list_miss": 2, "page_load": 3, "session_bytes": 700, "away": 1},
+        cache_owed=5,
+        queries={"append": 4, "list_for": 2},
+        buses={"media": BusReadings(state="deaf", published=1, received=2, dropped=3, gaps=4)},
+    )
+    metrics.follow(lambda: now)
+    seen = samples(metrics)
+    assert [seen[f'gateway_degraded{{mode="{mode}"}}'] for mode in MODES] == [0, 0, 1]
+    assert seen['store_cache_hits_total{level="list"}'] == 9
+    assert seen['store_cache_hits_total{level="page"}'] == 0
+    assert seen['store_cache_misses_total{level="list"}'] == 2
+    assert seen['store_cache_loads_total{level="page"}'] == 3
+    assert seen['store_cache_stored_bytes_total{level="session"}'] == 700
+    assert (seen["store_cache_away_total"], seen["store_cache_owed"]) == (1, 5)
+    assert seen['store_log_queries_total{kind="append"}'] == 4
+    assert [seen[f'store_bus_state{{bus="media"}}{{state="{each}"}}'] for each in BUS_STATES] == [0, 0, 1]
+    counts = ("published", "received", "dropped", "gaps")
+    assert [seen[f'store_bus_{name}_total{{bus="media"}}'] for name in counts] == [1, 2, 3, 4]
+
+
+def test_a_cache_that_is_kept_elsewhere_has_no_size_here() -> None:
+    metrics = Metrics()
+    assert "store_cache_bytes" not in samples(metrics)
+    metrics.follow(lambda: Readings(cache_bytes=7))
+    assert samples(metrics)["store_cache_bytes"] == 7
+
+
+def test_every_mode_of_health_and_every_level_of_the_cache_has_its_series() -> None:
+    assert MODES == health.MODES
+    assert get_args(shelf.Level) == CACHE_LEVELS
 
 
 def test_a_peer_cannot_make_labels() -> None:
