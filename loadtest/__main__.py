@@ -8,6 +8,7 @@ import click
 
 from loadtest import contenders, scenarios
 from loadtest.durable import durable
+from loadtest.nodes import nodes, storm
 from loadtest.scenarios import Load, Samples
 from loadtest.table import FLOOR, table, verdicts
 
@@ -50,6 +51,8 @@ def main(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         _measure(_EVERYTHING, Load(), _USUAL)
         context.invoke(durable)
+        context.invoke(nodes)
+        context.invoke(storm)
 
 
 @main.command()
@@ -81,6 +84,8 @@ def libraries(load: Load, names: tuple[str, ...]) -> None:
 
 
 main.add_command(durable)
+main.add_command(nodes)
+main.add_command(storm)
 
 
 def _measure(what: tuple[Scenario, ...], load: Load, names: tuple[str, ...]) -> None:

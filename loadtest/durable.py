@@ -1,194 +1,185 @@
 """Durable sends: how many a second are acked after their commit, against one commit for each message.
 
-Everything runs on this machine: the gateway in a process of its own, the clients in this one. Both sides use
-SQLite with `synchronous=FULL` on the same disk.
+Everything runs on this machine: database, Redis, the gateway, its clients, and whoever commits one by one, by
+the same statement into the same database. They take turns of a few seconds; neighbours are compared.
 """
 
-import asyncio
-import itertools
-import json
-import os
-import tempfile
+import contextlib
 import time
-from pathlib import Path
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from statistics import median
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
-import psutil
 import uvloop
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from gateway import ids
+from loadtest.ground import Groups, Meter, Servers, gateways, gather, servers
+from loadtest.talkers import Outcome, talkers
+from store.log import Log
 from store.open import Places, open_stores
-from store.types import Draft, NewSession
-from tests.process import GatewayProcess
+from store.types import Appended, Draft, NewSession
 
-_ROOMY: Final = {
-    "GATEWAY_MAX_FRAMES_PER_S": "100000",
-    "GATEWAY_MAX_FRAMES_BURST": "1000000",
-    "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "10000",
-    "GATEWAY_MAX_ACCEPTS_PER_S": "10000",
-}
-
-_ACK: Final = b'{"type":"ack","id":"'
+_WARM_S: Final = 1.0
 
 
-class Result(msgspec.Struct, frozen=True):
-    """What came of one run."""
+class Load(NamedTuple):
+    """How much."""
 
-    acked: int
+    connections: int
+    window: int
     seconds: float
-    cpu_us: float  # of the gateway's process, per acked message
-    p50_ms: float
-    p99_ms: float
+    rounds: int
+    size: int
 
-    @property
-    def rate(self) -> float:
-        """Acked messages a second."""
-        return self.acked / self.seconds
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one turn of the gateway gave."""
+
+    outcome: Outcome
+    group: float
+    cpu_s: dict[str, float]
+
+    def us(self, name: str) -> float:
+        """CPU of something per acked message, in µs."""
+        return self.cpu_s[name] / self.outcome.acked * 1e6
+
+    def share(self, name: str) -> float:
+        """CPU of something, in % of one core."""
+        return self.cpu_s[name] / self.outcome.seconds * 100
 
     def __str__(self) -> str:
-        acks = f"{self.rate:10,.0f} acked/s  p50 {self.p50_ms:.2f} ms  p99 {self.p99_ms:.2f} ms"
-        return f"{acks}  {self.cpu_us:.1f} µs CPU of the gateway per message"
+        rate, ack = self.outcome.rate, self.outcome.ack
+        shares = ", ".join(f"{name} {self.share(name):.0f} %" for name in self.cpu_s)
+        return f"{rate:7,.0f} acked/s  {ack}  {self.group:.0f} in a group; of a core: {shares}"
 
 
-class Sender(WSListener):
-    """One connection with a session of its own, which keeps `window` sends on their way."""
+class Round(NamedTuple):
+    """One turn of each, one after the other."""
 
-    def __init__(self, token: str, window: int, size: int) -> None:
-        self.session: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.acked = 0
-        self.latencies: list[float] = []
-        self._token = token
-        self._window = window
-        self._content = "x" * size
-        self._numbers = itertools.count()
-        self._sent_at: dict[str, float] = {}
-        self._transport: WSTransport
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
-        self._say({"type": "hello", "token": self._token})
-        self._say({"type": "open", "id": "open"})
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type != WSMsgType.TEXT:
-            return
-        data = frame.get_payload_as_bytes()
-        if data.startswith(_ACK):
-            number = data[len(_ACK) : data.index(b'"', len(_ACK))].decode()
-            self.latencies.append(time.monotonic() - self._sent_at.pop(number))
-            self.acked += 1
-            self._send()
-        elif data.startswith(b'{"type":"attached"'):
-            self.session.set_result(json.loads(data)["session"])
-        elif data.startswith(b'{"type":"error"'):
-            raise RuntimeError(data.decode())
-
-    def start(self) -> None:
-        """Fill the window."""
-        for _ in range(self._window):
-            self._send()
-
-    def stop(self) -> None:
-        """Go away."""
-        self._window = 0
-        self._transport.send_close(WSCloseCode.OK)
-        self._transport.disconnect()
-
-    def _send(self) -> None:
-        if not self._window:
-            return
-        number = str(next(self._numbers))
-        self._sent_at[number] = time.monotonic()
-        self._say({"type": "send", "id": number, "session": self.session.result(), "content": self._content})
-
-    def _say(self, frame: dict[str, str]) -> None:
-        self._transport.send(WSMsgType.TEXT, json.dumps(frame).encode())
+    single: float
+    one: Turn
+    many: Turn
 
 
-async def gateway_rate(connections: int, window: int, seconds: float, size: int) -> Result:
-    """Measure a gateway process under so many senders."""
-    with tempfile.TemporaryDirectory(dir=os.getcwd(), prefix=".durable-") as folder:
-        async with GatewayProcess(Path(folder), env=_ROOMY) as gateway:
-            senders: list[Sender] = []
-            for n in range(connections):
-                token = gateway.token(f"user-{n}")
-                sender = Sender(token, window, size)
-                await ws_connect(lambda sender=sender: sender, gateway.ws_url)
-                senders.append(sender)
-            await asyncio.gather(*(sender.session for sender in senders))
-            for sender in senders:
-                sender.start()
-            await asyncio.sleep(1.0)  # past the start
-            process = psutil.Process(gateway.pid)
-            for sender in senders:
-                sender.latencies.clear()
-            acked, cpu, begun = _acked(senders), _cpu_s(process), time.monotonic()
-            await asyncio.sleep(seconds)
-            acked, cpu, took = _acked(senders) - acked, _cpu_s(process) - cpu, time.monotonic() - begun
-            latencies = sorted(itertools.chain.from_iterable(sender.latencies for sender in senders))
-            for sender in senders:
-                sender.stop()
-    p50_ms, p99_ms = (latencies[int(len(latencies) * share)] * 1000 for share in (0.5, 0.99))
-    return Result(acked, took, cpu / acked * 1e6, p50_ms, p99_ms)
+async def measure(found: Servers, load: Load) -> list[Round]:
+    """Let them take turns."""
+    rounds = []
+    async with (
+        gateways(found, 1) as nodes,
+        talkers(load.size) as one,
+        talkers(load.size) as many,
+        _alone(found) as log,
+    ):
+        for clients, count in ((one, 1), (many, load.connections)):
+            await gather(clients, [nodes] * count, members=1)
+            await clients.connect()
+        session = await _session(log)
+        await many.window(load.window, _WARM_S)
+        groups = Groups(nodes)
+        short_s = min(load.seconds, 3.0)
+        for n in range(load.rounds):
+            single = await single_rate(log, session, short_s, load.size)
+            turns = []
+            for clients, window, seconds in ((one, 1, short_s), (many, load.window, load.seconds)):
+                await groups.again()
+                meter = Meter.of(found, nodes, clients)
+                outcome = await clients.window(window, seconds)
+                turns.append(Turn(outcome, await groups.again(), meter.again()))
+            rounds.append(Round(single, *turns))
+            click.echo(f"{n + 1}: one by one {single:5,.0f}; {load.connections} × {load.window}: {turns[1]}")
+    return rounds
 
 
-async def single_rate(seconds: float, size: int) -> float:
-    """Commit messages one by one on the same kind of log; messages a second."""
-    with tempfile.TemporaryDirectory(dir=os.getcwd(), prefix=".durable-") as folder:
-        stores = open_stores(Places(Path(folder)))
-        await stores.start(lambda _channel, _payload: None, lambda: None)
-        try:
-            session = ids.new_id()
-            await stores.log.create(NewSession(id=session, tenant="t", owner="u", created_at=0), limit=1)
-            count, begun = 0, time.monotonic()
-            while time.monotonic() - begun < seconds:
-                await stores.log.append([_draft(session, count, size)])
-                count += 1
-            return count / (time.monotonic() - begun)
-        finally:
-            await stores.close()
+@contextlib.asynccontextmanager
+async def _alone(found: Servers) -> AsyncIterator[Log]:
+    """Open a log for whoever commits one by one: the same database, or a SQLite file on the same disk."""
+    log = open_stores(Places(found.folder / "alone", database_url=found.database_url)).log
+    await log.start()
+    try:
+        yield log
+    finally:
+        await log.close()
 
 
-def _draft(session: str, number: int, size: int) -> Draft:
+async def _session(log: Log) -> str:
+    new = NewSession(id=ids.new_id(), tenant="t", owner="u", created_at=time.time_ns() // 1_000_000)
+    return (await log.create(new, limit=1)).id
+
+
+async def single_rate(log: Log, session: str, seconds: float, size: int) -> float:
+    """Commit messages one by one; messages a second."""
+    count, begun = 0, time.monotonic()
+    while time.monotonic() - begun < seconds:
+        (outcome,) = await log.append([_draft(session, size)])
+        if not isinstance(outcome, Appended):
+            raise RuntimeError(f"the log refused a message: {outcome}")
+        count += 1
+    return count / (time.monotonic() - begun)
+
+
+def _draft(session: str, size: int) -> Draft:
+    id = ids.new_id()
     return Draft(
         session=session,
         tenant="t",
         sender="u",
-        id=ids.new_id(),
-        client_id=str(number),
+        id=id,
+        client_id=id,
         role="user",
         content="x" * size,
         metadata=b"{}",
-        created_at=0,
+        created_at=time.time_ns() // 1_000_000,
     )
 
 
-def _acked(senders: list[Sender]) -> int:
-    return sum(sender.acked for sender in senders)
+def told(rounds: Sequence[Round], load: Load) -> list[str]:
+    """Lay out the medians of all rounds, as Markdown."""
+    single = median(each.single for each in rounds)
+    names = list(rounds[0].many.cpu_s)
+    heads = ["", "acked/s", "p50 ms", "p99 ms", "in a group", *(f"{name} µs" for name in names)]
+    alone = ["one commit per message, no gateway", f"{single:,.0f}", f"{1000 / single:.2f}", "", "1"]
+    rows = [
+        [*alone, *("" for _ in names)],
+        ["gateway, one send at a time", *_figures([each.one for each in rounds])],
+        [f"**gateway, {load.connections} × {load.window}**", *_figures([each.many for each in rounds])],
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
+    lines.insert(1, "|---" * len(heads) + "|")
+    ratios = sorted(each.many.outcome.rate / each.single for each in rounds)
+    middle, rate = median(ratios), median(each.many.outcome.rate for each in rounds)
+    ratio = f"{middle:.1f} × one commit per message ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+    missed = "" if middle >= 10 and rate >= 10_000 else "  MISSED"
+    return [*lines, "", f"{ratio}, {rate:,.0f} acked/s; promised 10 × and 10,000{missed}"]
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _figures(turns: Sequence[Turn]) -> list[str]:
+    return [
+        f"{median(turn.outcome.rate for turn in turns):,.0f}",
+        f"{median(turn.outcome.ack.p50 for turn in turns) / 1000:.2f}",
+        f"{median(turn.outcome.ack.p99 for turn in turns) / 1000:.2f}",
+        f"{median(turn.group for turn in turns):.0f}",
+        *(f"{median(turn.us(name) for turn in turns):.1f}" for name in turns[0].cpu_s),
+    ]
 
 
 @click.command()
 @click.option("--connections", default=64, show_default=True, help="Senders, each with a session of its own.")
 @click.option("--window", default=16, show_default=True, help="Sends on their way at once, per connection.")
-@click.option("--seconds", default=10.0, show_default=True, help="How long to measure.")
+@click.option("--seconds", default=5.0, show_default=True, help="How long one turn of the gateway is.")
+@click.option("--rounds", default=5, show_default=True, help="How often each has its turn; medians count.")
 @click.option("--size", default=128, show_default=True, help="Bytes of content.")
-def durable(connections: int, window: int, seconds: float, size: int) -> None:
-    """Durable sends through the whole gateway, against one commit per message."""
-    single = uvloop.run(single_rate(min(seconds, 5.0), size))
-    click.echo(f"one commit per message    {single:10,.0f} msg/s")
-    one = uvloop.run(gateway_rate(1, 1, min(seconds, 5.0), size))
-    click.echo(f"gateway, one at a time    {one}")
-    many = uvloop.run(gateway_rate(connections, window, seconds, size))
-    click.echo(f"gateway, {connections:3} × {window:<3}        {many}")
-    click.echo(f"ratio                     {many.rate / single:10.1f} ×")
+@click.option("--sqlite", "is_embedded", is_flag=True, help="SQLite and memory, no servers.")
+def durable(*, is_embedded: bool, **load: Any) -> None:
+    """Durable sends through the whole gateway, against one commit per message on the same database."""
+    given = Load(**load)
+    with servers(is_embedded=is_embedded) as found:
+        if found.postgres is not None and found.redis is not None:
+            click.echo(f"Postgres {found.postgres.version_number}, Redis {found.redis.version_number}")
+        rounds = uvloop.run(measure(found, given))
+    for line in ("", *told(rounds, given)):
+        click.echo(line)
 
 
 if __name__ == "__main__":

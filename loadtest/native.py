@@ -1,4 +1,4 @@
-"""Builds the two C programs of this folder: the floor and the swarm of clients."""
+"""Builds the C programs of this folder: the floor, and the clients."""
 
 import subprocess
 from pathlib import Path
@@ -9,10 +9,11 @@ BUILD: Final = HERE / "build"
 
 
 def built(name: str) -> Path:
-    """Compile `native/<name>.c` unless that was done since it changed; return the program."""
+    """Compile `native/<name>.c` unless that was done since it or a header changed; return the program."""
     source, program = HERE / "native" / f"{name}.c", BUILD / name
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+    newest = max(file.stat().st_mtime for file in (source, *source.parent.glob("*.h")))
+    if not program.exists() or program.stat().st_mtime < newest:
         BUILD.mkdir(exist_ok=True)
-        command = ["cc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+        command = ["cc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source), "-lm"]
         subprocess.run(command, check=True)  # noqa: S603 - our own sources
     return program

@@ -10,18 +10,8 @@
  * End of input ends it. SIZE is the text of one message in bytes, up to 60000.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "client.h"
 
 /* What is known of one connection: a frame may come in pieces. */
 struct peer {
@@ -41,41 +31,11 @@ static size_t size, message_bytes;
 static uint8_t *message, sink[256 * 1024];
 static const char *wanted = ""; /* how the messages begin that are waited for */
 
-static long long now_us(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
-}
-
-static void fail(const char *what) {
-    fprintf(stderr, "swarm: %s: %s\n", what, errno ? strerror(errno) : "");
-    exit(1);
-}
-
-static void push(int fd, const uint8_t *data, size_t n) {
-    while (n) {
-        ssize_t sent = send(fd, data, n, MSG_NOSIGNAL);
-        if (sent < 0) fail("send");
-        data += sent, n -= (size_t)sent;
-    }
-}
-
 static void open_all(const char *host, int port, const char *path) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    inet_pton(AF_INET, host, &address.sin_addr);
-    char request[512];
-    int one = 1, n = snprintf(request, sizeof request,
-        "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, port);
     /* 64 at a time: enough to keep the server busy, too few to overrun its backlog. */
     for (int at = 0; at < total; at += 64) {
         int upto = at + 64 < total ? at + 64 : total;
-        for (int i = at; i < upto; i++) {
-            peers[i].fd = socket(AF_INET, SOCK_STREAM, 0);
-            if (peers[i].fd < 0 || connect(peers[i].fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
-            setsockopt(peers[i].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-            push(peers[i].fd, (uint8_t *)request, (size_t)n);
-        }
+        for (int i = at; i < upto; i++) peers[i].fd = dial(host, port, path);
         for (int i = at; i < upto; i++) {
             char answer[4096];
             size_t used = 0;
@@ -89,18 +49,6 @@ static void open_all(const char *host, int port, const char *path) {
             epoll_ctl(poll_fd, EPOLL_CTL_ADD, peers[i].fd, &event);
         }
     }
-}
-
-/* Write a frame as a client sends it; return its size. */
-static size_t build(uint8_t *to, int opcode, const char *text, size_t n) {
-    static const uint8_t mask[4] = {0x12, 0x34, 0x56, 0x78};
-    uint8_t *p = to;
-    *p++ = (uint8_t)(0x80 | opcode);
-    if (n < 126) *p++ = (uint8_t)(0x80 | n);
-    else *p++ = 0x80 | 126, *p++ = (uint8_t)(n >> 8), *p++ = (uint8_t)n;
-    memcpy(p, mask, 4), p += 4;
-    for (size_t i = 0; i < n; i++) *p++ = (uint8_t)text[i] ^ mask[i & 3];
-    return (size_t)(p - to);
 }
 
 /* Count the messages that end in these bytes, and answer pings: who never does is soon taken for dead. */
@@ -212,6 +160,7 @@ static void say(long rounds, long batch, const char *session) {
 }
 
 int main(int argc, char **argv) {
+    program = "swarm";
     if (argc != 6) return fprintf(stderr, "usage: swarm HOST PORT PATH CONNECTIONS SIZE\n"), 2;
     total = atoi(argv[4]), size = (size_t)atol(argv[5]);
     if (total < 1 || size < 1 || size > 60000) return fprintf(stderr, "swarm: out of range\n"), 2;

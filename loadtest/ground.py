@@ -1,0 +1,188 @@
+"""What load runs stand on, all on this machine: Postgres, Redis, gateways, sessions, clients.
+
+And what each of them has used of the processor.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import httpx
+import psutil
+
+from loadtest.servers.postgres import PostgresServer
+from loadtest.servers.redis import RedisServer
+from loadtest.talkers import Talkers
+from tests.process import ROOT, GatewayProcess
+
+# One machine and one address: the limits on each are not what is measured. The clients send no heartbeats.
+_ROOMY: Final = {
+    "GATEWAY_MAX_FRAMES_PER_S": "100000",
+    "GATEWAY_MAX_FRAMES_BURST": "1000000",
+    "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "100000",
+    "GATEWAY_MAX_ACCEPTS_PER_S": "100000",
+    "GATEWAY_HEARTBEAT_TIMEOUT_MS": "1800000",
+    "GATEWAY_JWT_SECRET": "a secret of load runs, long enough for HS256",
+}
+_JOINING: Final = 16
+_GROUPS: Final = re.compile(r"^store_commit_batch_size_(count|sum) (\S+)$", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The servers of a run."""
+
+    folder: Path
+    postgres: PostgresServer | None
+    redis: RedisServer | None
+    database_url: str | None
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Where a gateway finds them."""
+        found = {}
+        if self.database_url is not None:
+            found["GATEWAY_DATABASE_URL"] = self.database_url
+        if self.redis is not None:
+            found["GATEWAY_REDIS_URL"] = self.redis.url
+        return found
+
+
+@contextlib.contextmanager
+def servers(*, is_embedded: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Servers]:
+    """Start Postgres, as it ships, with an empty migrated database, and Redis; embedded: neither.
+
+    The folder is on the disk of the working directory, where SQLite writes.
+    """
+    with (
+        tempfile.TemporaryDirectory(dir=os.getcwd(), prefix=".load-") as name,
+        contextlib.ExitStack() as stack,
+    ):
+        folder = Path(name)
+        if is_embedded:
+            yield Servers(folder, None, None, None)
+            return
+        # Postgres runs as a user who cannot enter every folder of ours, but must enter this one.
+        folder.chmod(0o755)
+        postgres = stack.enter_context(PostgresServer.start(folder / "postgres", settings=settings or {}))
+        redis = stack.enter_context(RedisServer.start(folder / "redis"))
+        url = postgres.database()
+        subprocess.run(
+            [sys.executable, "-m", "gateway", "migrate"],
+            cwd=ROOT,
+            env={**os.environ, "GATEWAY_DATABASE_URL": url},
+            check=True,
+            capture_output=True,
+        )
+        yield Servers(folder, postgres, redis, url)
+
+
+@contextlib.asynccontextmanager
+async def gateways(
+    found: Servers, count: int, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[list[GatewayProcess]]:
+    """Start so many nodes on those servers."""
+    env = {**_ROOMY, **found.settings, **(settings or {})}
+    nodes = [
+        GatewayProcess(found.folder / f"n{n}", env={**env, "GATEWAY_NODE_ID": f"n{n}"})
+        for n in range(1, count + 1)
+    ]
+    async with AsyncExitStack() as stack:
+        await asyncio.gather(*(stack.enter_async_context(node) for node in nodes))
+        yield nodes
+
+
+async def gather(clients: Talkers, homes: Sequence[Sequence[GatewayProcess]], *, members: int) -> None:
+    """Make a session with so many members for each of `homes`: the nodes where its members are, in turn.
+
+    Each member is a user with one client.
+    """
+    door = asyncio.Semaphore(_JOINING)
+
+    async def make(place: int, nodes: Sequence[GatewayProcess]) -> None:
+        names = [f"user-{place}-{n}" for n in range(members)]
+        at = [nodes[n % len(nodes)] for n in range(members)]
+        url = f"{at[0].url}/api/v1/sessions"
+        headers = {"Authorization": f"Bearer {at[0].token(names[0])}"}
+        async with door:
+            made = await http.post(url, json={"persistent": True}, headers=headers)
+            made.raise_for_status()
+            session = made.json()["data"]["session"]["id"]
+            for name in names[1:]:
+                path = f"{url}/{session}/members/{name}"
+                (await http.put(path, json={"role": "writer"}, headers=headers)).raise_for_status()
+        for node, name in zip(at, names, strict=True):
+            clients.add(node.port, session, node.token(name))
+
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
+        await asyncio.gather(*(make(place, nodes) for place, nodes in enumerate(homes)))
+
+
+class Meter:
+    """What processes and all below them have used of the processor, by name, between two looks."""
+
+    def __init__(self, **pids: Sequence[int]) -> None:
+        self._pids = pids
+        self._before = self._read()
+
+    @classmethod
+    def of(cls, found: Servers, nodes: Sequence[GatewayProcess], clients: Talkers) -> Self:
+        """Watch everything there is."""
+        pids = {"gateway": [node.pid for node in nodes]}
+        if found.postgres is not None:
+            pids["postgres"] = [found.postgres.pid]
+        if found.redis is not None:
+            pids["redis"] = [found.redis.pid]
+        return cls(**pids, clients=[clients.pid])
+
+    def again(self) -> dict[str, float]:
+        """Seconds since the last look."""
+        before, self._before = self._before, self._read()
+        return {name: seconds - before[name] for name, seconds in self._before.items()}
+
+    def _read(self) -> dict[str, float]:
+        return {name: sum(map(_cpu_s, pids)) for name, pids in self._pids.items()}
+
+
+def _cpu_s(pid: int) -> float:
+    process = psutil.Process(pid)
+    used = 0.0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended just now: it is in its parent's figures
+            times = each.cpu_times()
+            used += times.user + times.system
+    of_ended = process.cpu_times()
+    return used + float(of_ended.children_user + of_ended.children_system)
+
+
+class Groups:
+    """How many messages the nodes have committed at a time, between two looks at their metrics."""
+
+    def __init__(self, nodes: Sequence[GatewayProcess]) -> None:
+        self._nodes = nodes
+        self._before = {"count": 0.0, "sum": 0.0}
+
+    async def again(self) -> float:
+        """Return the mean size of a group since the last look."""
+        now = await self._read()
+        new = {name: value - self._before[name] for name, value in now.items()}
+        self._before = now
+        return new["sum"] / new["count"] if new["count"] else 0.0
+
+    async def _read(self) -> dict[str, float]:
+        found = {"count": 0.0, "sum": 0.0}
+        async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+            for node in self._nodes:
+                text = (await http.get(f"{node.ops_url}/metrics")).text
+                for key, value in _GROUPS.findall(text):
+                    found[key] += float(value)
+        return found
