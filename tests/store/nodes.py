@@ -65,6 +65,7 @@ class AbsentCache:
         self.is_away = False
         self.tried = 0
         self.called: Counter[str] = Counter()
+        self.hanging = ""  # what alone hangs while `answering` is not set; empty: everything
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -82,7 +83,8 @@ class AbsentCache:
         async def reached(*given: Any, **more: Any) -> Any:
             self.tried += 1
             self.called[name] += 1
-            await self.answering.wait()
+            if self.hanging in ("", name):
+                await self.answering.wait()
             if self.is_away:
                 raise Unavailable("the cache is away")
             return await method(*given, **more)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -13,7 +14,6 @@ from store.log_sqlite.log import SqliteLog
 from store.pages import PAGE, PAGE_BYTES, Pages
 from store.shelf import Shelf
 from store.types import Message
-from tests.store.backends.logs import sqlite_log
 from tests.store.making import NOW, appended, draft, new_id, opened
 from tests.waiting import turns
 
@@ -127,10 +127,11 @@ async def test_scrolling_back_uses_the_pages_that_are_there() -> None:
 
 
 @pytest.fixture
-async def log() -> AsyncIterator[SqliteLog]:
-    async with sqlite_log() as opened_log:
-        assert isinstance(opened_log, SqliteLog)
-        yield opened_log
+async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
+    log = SqliteLog(tmp_path)
+    await log.start()
+    yield log
+    await log.close()
 
 
 async def test_a_page_of_long_messages_is_served_and_not_kept(log: SqliteLog) -> None:

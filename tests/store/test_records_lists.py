@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from store import lists
+from store import lists, tails
 from store.records import Records
-from store.types import Mark
+from store.types import Listing, Mark
 from tests.store.making import NOW, draft, new_session, opened
 from tests.store.nodes import Bench, listed
 from tests.waiting import until
@@ -36,6 +36,7 @@ async def test_a_repeated_send_does_not_turn_a_list_back(bench: Bench, records: 
     await records.append([first])
     (row,) = await records.list_for("t", "alice", before=None, limit=9)
     assert (row.preview, row.unread) == ("last", 2)
+    await until(lambda: not records._tails._waiting and not records._tails._telling)
     # Not even where the cache has lost what it knew of the session's end.
     bench.cache.lose(f"{session.id}|tail1")
     await records.append([first])
@@ -91,6 +92,54 @@ async def test_a_list_that_was_read_before_a_change_on_another_node_is_not_store
     await asyncio.gather(reading, writing)
     assert len(await listed(two)) == 2
     assert len(await listed(one)) == 2
+
+
+async def test_a_node_killed_in_the_middle_of_a_change_leaves_no_list_that_was_read_before_it(
+    bench: Bench,
+) -> None:
+    dying, other = bench.node(), bench.node()
+    bench.log.asking.clear()
+    writing = asyncio.ensure_future(dying.create(new_session(), limit=5))
+    await until(lambda: bench.log.asked["create"] == 1)
+    bench.later(lists.MARGIN_MS // 2)
+    # Another node reads and stores the list between the word that it changes and the change.
+    bench.log.asking.set()
+    bench.log.answering.clear()
+    reading = asyncio.ensure_future(listed(other))
+    await until(lambda: bench.log.asked["list_for"] == 1)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    bench.log.answering.set()
+    await reading
+    await opened(bench.truth)
+    assert await bench.asked_by(listed(other)) == 1
+
+
+async def test_who_asks_after_a_change_is_not_answered_with_a_list_read_before_it(
+    bench: Bench, records: Records
+) -> None:
+    bench.log.answering.clear()
+    before = asyncio.ensure_future(listed(records))
+    await until(lambda: bench.log.asked["list_for"] == 1)
+    bench.log.answering.set()
+    gate = asyncio.Event()
+    load = bench.log
+
+    async def held(*given: object, **more: object) -> list[Listing]:
+        rows: list[Listing] = []
+        await gate.wait()
+        return rows
+
+    await before
+    load.list_for = held  # type: ignore[attr-defined]
+    bench.later(tails.TTL_MS)
+    old = asyncio.ensure_future(listed(records))
+    await until(lambda: ("list", "t", "alice") in records._flights)
+    del load.list_for
+    session = await records.create(new_session(), limit=5)
+    assert await listed(records) == [session.id]
+    gate.set()
+    assert await old == []
 
 
 async def test_a_list_is_paged_as_the_log_pages_it(bench: Bench, records: Records) -> None:

@@ -133,6 +133,28 @@ async def test_what_changes_while_debts_are_paid_is_paid_too(bench: Bench, recor
     assert not await bench.cache.put("second", b"", version=4, ttl_ms=1_000)
 
 
+async def test_a_debt_that_grew_while_it_was_paid_is_paid_again(bench: Bench, records: Records) -> None:
+    bench.cache.is_away = True
+    await records._shelf.drop([("k", 5)], 1_000)
+    bench.cache.hanging = "drop_many"
+    bench.cache.answering.clear()
+    bench.cache.is_away = False
+    called = bench.cache.called["drop_many"]
+    await until(lambda: bench.cache.called["drop_many"] > called)
+    await records._shelf.drop([("k", 7)], 1_000)
+    bench.cache.answering.set()
+    await until(lambda: not records._shelf.is_away)
+    assert not await bench.cache.put("k", b"", version=6, ttl_ms=1_000)
+
+
+async def test_of_two_debts_of_one_key_the_newer_is_paid(bench: Bench, records: Records) -> None:
+    bench.cache.is_away = True
+    await records._shelf.drop([("k", 7)], 1_000)
+    await records._shelf.drop([("k", 5)], 1_000)
+    await back(bench, records)
+    assert not await bench.cache.put("k", b"", version=6, ttl_ms=1_000)
+
+
 async def test_what_is_owed_to_the_cache_is_bounded(
     bench: Bench, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
