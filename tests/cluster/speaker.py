@@ -55,6 +55,7 @@ class Asked:
 
     kind: str
     session: str
+    since: int | None
     answer: asyncio.Future[Frame]
 
 
@@ -234,7 +235,9 @@ class Speaker:
             seen = {session: self.cursors[session] for session in self.attached}
             self._wire.say({"type": "heartbeat", "ts": ts, "seen": seen})
 
-    def ask(self, kind: str, session: str, **fields: object) -> asyncio.Future[Frame]:
+    def ask(
+        self, kind: str, session: str, *, since: int | None = None, **fields: object
+    ) -> asyncio.Future[Frame]:
         """Send a request; its answer, an error included, or ConnectionResetError, is the future's.
 
         Whoever gives the future up still has the answer checked.
@@ -247,7 +250,9 @@ class Speaker:
             return answer
         self._asked += 1
         id = f"{self.name}?{self._asked}"
-        self._asked_for[id] = Asked(kind, session, answer)
+        self._asked_for[id] = Asked(kind, session, since, answer)
+        if since is not None:
+            fields["since"] = since
         self._wire.say({"type": kind, "id": id, "session": session, **fields})
         return answer
 
@@ -315,8 +320,11 @@ class Speaker:
     def _attached(self, frame: Frame) -> None:
         session = frame["session"]
         self._expect(session in self.cursors, "attached to what it does not want", frame)
-        since = self.cursors.setdefault(session, frame["since"])
+        # Where it was when it asked: by now it may have been given more by the attachment before.
+        asked = self._asked_for.get(frame.get("id", ""))
+        since = self.cursors.get(session, 0) if asked is None or asked.since is None else asked.since
         self._expect(frame["since"] == since, f"attached elsewhere than behind {since}", frame)
+        self.cursors[session] = since
         self._expect(frame["title"] == self.titles.get(session), "another session's title", frame)
         self._note("attach", session, seq=since, node=self.node)
         self.attached.add(session)
