@@ -1,16 +1,21 @@
-"""Databases for tests: each a copy of one that was migrated once."""
+"""Databases for tests, copies of one that was migrated once; nodes on them, and somebody in their way."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, TypeVar
 from uuid import uuid4
 
 import asyncpg
 
 from loadtest.servers.postgres import PostgresServer
+from store.log_postgres.connection import Connection
 from store.log_postgres.log import PostgresLog
 from store.log_postgres.options import PostgresOptions
 from store.log_postgres.schema import known_migrations, migrate_database
+from tests.waiting import until
+
+T = TypeVar("T")
 
 OPTIONS: Final = PostgresOptions()
 
@@ -52,3 +57,30 @@ class Databases:
                 yield log
             finally:
                 await log.close()
+
+
+@asynccontextmanager
+async def nodes(url: str, count: int) -> AsyncIterator[list[PostgresLog]]:
+    """Logs of several nodes on one database."""
+    async with AsyncExitStack() as stack:
+        logs = [PostgresLog(url, OPTIONS) for _ in range(count)]
+        for log in logs:
+            await log.start()
+            stack.push_async_callback(log.close)
+        yield logs
+
+
+async def blocked(beside: Connection, call: Awaitable[T]) -> "asyncio.Task[T]":
+    """Begin a call that has to wait for a lock which `beside` holds; return when it waits."""
+    task = asyncio.ensure_future(call)
+
+    async def waits() -> bool:
+        return bool(
+            await beside.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() "
+                "AND wait_event_type = 'Lock' AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+            )
+        )
+
+    await until(waits)
+    return task

@@ -1,9 +1,8 @@
 """Appends in Postgres: from many nodes at once, under the locks of others, with what no database can hold."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
 import asyncpg
 import pytest
@@ -13,10 +12,8 @@ from store.log_postgres.connection import Connection, connect
 from store.log_postgres.log import PostgresLog
 from store.types import Appended, Change, Mark, Refused, Session
 from tests.store.making import NOW, appended, draft, new_id, opened
-from tests.store.postgres_databases import OPTIONS, Databases
+from tests.store.postgres_databases import OPTIONS, Databases, blocked, nodes
 from tests.waiting import until
-
-T = TypeVar("T")
 
 INVALID: Final = Refused(code="invalid")
 
@@ -25,17 +22,6 @@ INVALID: Final = Refused(code="invalid")
 async def url(databases: Databases) -> AsyncIterator[str]:
     async with databases.fresh() as url:
         yield url
-
-
-@asynccontextmanager
-async def nodes(url: str, count: int) -> AsyncIterator[list[PostgresLog]]:
-    """Logs of several nodes on one database."""
-    async with AsyncExitStack() as stack:
-        logs = [PostgresLog(url, OPTIONS) for _ in range(count)]
-        for log in logs:
-            await log.start()
-            stack.push_async_callback(log.close)
-        yield logs
 
 
 @pytest.fixture
@@ -50,22 +36,6 @@ async def beside(url: str) -> AsyncIterator[Connection]:
     connection = await connect(url, OPTIONS)
     yield connection
     connection.terminate()
-
-
-async def blocked(beside: Connection, call: Awaitable[T]) -> "asyncio.Task[T]":
-    """Begin a call that has to wait for a lock which `beside` holds; return when it waits."""
-    task = asyncio.ensure_future(call)
-
-    async def waits() -> bool:
-        return bool(
-            await beside.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() "
-                "AND wait_event_type = 'Lock' AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
-            )
-        )
-
-    await until(waits)
-    return task
 
 
 # -- many nodes
