@@ -62,6 +62,10 @@ _UNSENT_BYTES: Final = 64 * 1024
 _PROBE: Final = b"rtt"
 _PROBE_FRAME: Final = frames.frame(frames.PING, _PROBE)
 
+# Who is heard anyway lives, and a ping with its pong costs as much as a heartbeat with its answer: of such a
+# peer only every fifth ping is sent, to measure the round trip.
+_SPARED_PINGS: Final = 4
+
 # Two seconds' worth may come at once: pings gather while a phone is in a tunnel.
 _PING_BURST_S: Final = 2
 
@@ -120,6 +124,7 @@ class Socket(Listener):
         "_plain",
         "_progress_at",
         "_reader",
+        "_spared",
         "address",
         "code",
         "filed",
@@ -145,6 +150,7 @@ class Socket(Listener):
         self._heard_at = now
         self._ping_at = now + random.uniform(0.0, limits.ping_s)  # noqa: S311 - spread, not a secret
         self._pinged_at = 0.0
+        self._spared = _SPARED_PINGS  # pings in a row that were not needed; the first measures
         self._progress_at = now
         self._mark = (0, 0)
         self._deadline = inf  # of the close handshake
@@ -297,8 +303,12 @@ class Socket(Listener):
             self.close(CloseCode.SILENT, CloseCode.SILENT.reason)
         elif now >= self._ping_at:
             self._ping_at = now + limits.ping_s
-            self._pinged_at = now
-            self.outbox.put(_PROBE_FRAME)
+            if now - self._heard_at < limits.ping_s and self._spared < _SPARED_PINGS:
+                self._spared += 1
+            else:
+                self._spared = 0
+                self._pinged_at = now
+                self.outbox.put(_PROBE_FRAME)
             if self.buffer_bytes > _LARGE_BYTES:
                 # Grown by many small frames at once; see to it at the next one.
                 self._is_large, self._plain = True, False

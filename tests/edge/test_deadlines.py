@@ -200,6 +200,24 @@ async def test_round_trips_are_measured_by_pings_of_ours(served: Served) -> None
     assert len(handler.rtts) == 1, "one answer to one ping"
 
 
+async def test_who_is_heard_is_pinged_only_to_measure(served: Served) -> None:
+    peer, handler = await served.pair()
+    handler.act = lambda data: None
+    for _ in range(60):
+        peer.send(client_frame(TEXT, b"x"))
+        await until(lambda: len(handler.texts) == 1)
+        handler.texts.clear()
+        served.pass_time(5.0)
+        await served.settle()
+    peer.send(client_frame(PING, b"end"))
+    pings = 0
+    while (frame := await peer.frame())[0] == PING:
+        assert frame == (PING, b"rtt")
+        pings += 1
+    # 300 s are twelve pings of a silent peer.
+    assert 2 <= pings <= 3
+
+
 async def test_our_pings_are_spread(serve: Start) -> None:
     served = await serve()
     peers = [await served.connect() for _ in range(40)]
