@@ -18,14 +18,13 @@ from loadtest.servers.redis import RedisServer
 from tests.cluster.conftest import name_of
 from tests.cluster.crowd import Crowd, Room
 from tests.cluster.speaker import Speaker
-from tests.cluster.trial import Size, trial
+from tests.cluster.trial import Size, Trial, trial
 from tests.cluster.world import Ground
 from tests.process import GatewayProcess
 from tests.waiting import later, until
 
 CROWD: Final = Size(clients=250, sessions=50)
 STAYING: Final = 50
-ROUNDS: Final = 6
 BACK_WITHIN_S: Final = 20.0
 # GATEWAY_DATABASE_POOL, and one each for what must not wait behind it.
 POOL: Final = 10
@@ -107,40 +106,53 @@ def backends(postgres: PostgresServer, database: str) -> tuple[int, int]:
     return sum(state != "idle" for state in states), len(states)
 
 
-@pytest.mark.timeout(120)
-async def test_two_hundred_clients_vanish_again_and_again_and_no_answer_goes_astray(
-    tmp_path: Path, ground: Ground, redis: RedisServer, postgres_server: PostgresServer
-) -> None:
-    chance = Random("vanishing")  # noqa: S311 - when to vanish
-    async with trial(tmp_path, ground, CROWD) as run:
-        crowd, home = run.crowd, Home(run.crowd)
-        staying, vanishing = crowd.speakers[:STAYING], crowd.speakers[STAYING:]
-        async with crowd.talking(40.0):
-            await later(1.0)
-        await crowd.answered(within=10)
-        before = min([await burst(home, staying) for _ in range(3)])
-        redis_before = sockets_to(redis.port, run.world.nodes)
-        stop = asyncio.Event()
-        async with crowd.talking(40.0), asyncio.TaskGroup() as group:
-            asking = [group.create_task(keep_asking(home, one, stop)) for one in staying[::5]]
-            for _ in range(ROUNDS):
-                await vanish(crowd, home, vanishing, chance)
-                await until(
-                    lambda: all(one.is_live for one in vanishing), within=BACK_WITHIN_S, what="all back"
-                )
-            stop.set()
-        answered = sum(task.result() for task in asking)
-        await crowd.answered(within=10)
-        after = min([await burst(home, staying) for _ in range(3)])
-        at_work, connected = backends(postgres_server, name_of(ground.database_url))
-        redis_after = sockets_to(redis.port, run.world.nodes)
-        await run.until_indexes_are_true()
-        assert await run.verdict() == []
+async def nothing_goes_astray(run: Trial, redis: RedisServer, postgres: PostgresServer, rounds: int) -> None:
+    """Have most of them vanish, round after round, while the others ask and hold every answer against it."""
+    crowd, home, chance = run.crowd, Home(run.crowd), Random("vanishing")  # noqa: S311 - when to vanish
+    staying, vanishing = crowd.speakers[:STAYING], crowd.speakers[STAYING:]
+    async with crowd.talking(40.0):
+        await later(1.0)
+    await crowd.answered(within=10)
+    before = min([await burst(home, staying) for _ in range(3)])
+    redis_before = sockets_to(redis.port, run.world.nodes)
+    stop = asyncio.Event()
+    async with crowd.talking(40.0), asyncio.TaskGroup() as group:
+        asking = [group.create_task(keep_asking(home, one, stop)) for one in staying[::5]]
+        for _ in range(rounds):
+            await vanish(crowd, home, vanishing, chance)
+            await until(lambda: all(one.is_live for one in vanishing), within=BACK_WITHIN_S, what="all back")
+        stop.set()
+    answered = sum(task.result() for task in asking)
+    await crowd.answered(within=10)
+    after = min([await burst(home, staying) for _ in range(3)])
+    assert run.world.ground is not None
+    at_work, connected = backends(postgres, name_of(run.world.ground.database_url))
+    redis_after = sockets_to(redis.port, run.world.nodes)
+    await run.until_indexes_are_true()
+    assert await run.verdict() == []
     print(f"\n{answered} answers meanwhile; a burst took {before * 1000:.0f} ms, then {after * 1000:.0f} ms")
     print(f"sockets to Redis {redis_before}, then {redis_after}; to Postgres {connected}")
     assert answered > 100
     assert not [loss for one in staying for loss in one.losses]
-    assert after < before * 3 + 0.2
+    # A pool that has lost half of its connections would take twice as long, one that has lost all for ever.
+    assert after < before * 3 + 0.5
     assert at_work == 0
     assert connected <= len(run.world.nodes) * POOL
     assert max(redis_after) <= max(redis_before) + 4
+
+
+@pytest.mark.timeout(120)
+async def test_two_hundred_clients_vanish_again_and_again_and_no_answer_goes_astray(
+    tmp_path: Path, ground: Ground, redis: RedisServer, postgres_server: PostgresServer
+) -> None:
+    async with trial(tmp_path, ground, CROWD) as run:
+        await nothing_goes_astray(run, redis, postgres_server, rounds=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_they_vanish_thirty_times(
+    tmp_path: Path, ground: Ground, redis: RedisServer, postgres_server: PostgresServer
+) -> None:
+    async with trial(tmp_path, ground, CROWD) as run:
+        await nothing_goes_astray(run, redis, postgres_server, rounds=30)
