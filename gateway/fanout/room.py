@@ -85,7 +85,7 @@ class Room:
     __slots__ = (
         "attachments", "bytes_in", "bytes_out", "empty_since", "epoch", "expires_at", "frames_in",
         "frames_out", "id", "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay",
-        "rtt_ms", "state", "tenant", "told", "ttl_s", "versions",
+        "rtt_ms", "state", "tell_at", "tenant", "told", "told_frames", "ttl_s", "versions",
     )  # fmt: skip
 
     def __init__(self, session: Session, pump: Callable[[Attachment], None]) -> None:
@@ -103,6 +103,8 @@ class Room:
         self.pump = pump
         self.state: lifecycle.State = "connecting"
         self.told: lifecycle.State | None = None  # the state last written to the live record
+        self.told_frames = 0  # the frames counted in it
+        self.tell_at = 0.0  # monotonic: when to write it again whatever has happened
         self.empty_since: float | None = 0.0  # monotonic; None while there are attachments
         self.last_active = 0.0
         self.frames_in = self.bytes_in = self.frames_out = self.bytes_out = 0

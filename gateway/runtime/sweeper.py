@@ -4,6 +4,7 @@ Lives extended, expired sessions ended, states, empty rooms, revocations.
 """
 
 import math
+import random
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -96,21 +97,24 @@ class Sweeper:
                 room.step("quiet")
         # A session that is hosted again by now has another word than its old room's.
         closed = [room for room in self._node.hub.take_closed() if room.id not in rooms]
-        due = iter([room for room in (*closed, *hosted) if room.attachments or room.told != room.state])
+        due = iter([room for room in (*closed, *hosted) if _is_news(room, now)])
         try:
             while batch := list(islice(due, RECORDS)):
-                await self._tell(batch)
+                await self._tell(batch, now)
         except Unavailable:
             # Soft state. Lives have to be extended all the same, and not after a time-out for each session.
             return
 
-    async def _tell(self, rooms: "Sequence[Room]") -> None:
-        """Renew the live records of sessions that have attachments, or whose state has changed."""
+    async def _tell(self, rooms: "Sequence[Room]", now: float) -> None:
+        """Write the live records of sessions."""
         node = self._node
         records = [self._record(room) for room in rooms]
+        frames = [_frames(room) for room in rooms]
         await node.live.put_sessions(records, lease_ms=int(node.settings.resume_window_s * 1000))
-        for room, record in zip(rooms, records, strict=True):
-            room.told = record.state
+        for room, record, counted in zip(rooms, records, frames, strict=True):
+            room.told, room.told_frames = record.state, counted
+            # With the connections' entries: sessions opened in one storm are not told in one for ever.
+            room.tell_at = now + node.leases.renew_s * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _record(self, room: "Room") -> LiveSession:
         stats = SessionStats(
@@ -122,3 +126,14 @@ class Sweeper:
             last_active=self._node.wall_of(room.last_active),
         )
         return LiveSession(id=room.id, tenant=room.tenant, state=room.state, node=self._node.id, stats=stats)
+
+
+def _frames(room: "Room") -> int:
+    return room.frames_in + room.frames_out
+
+
+def _is_news(room: "Room", now: float) -> bool:
+    """Whether its state has changed or, while it has attachments, its traffic; or its record is due."""
+    if room.told != room.state:
+        return True
+    return bool(room.attachments) and (room.told_frames != _frames(room) or now >= room.tell_at)
