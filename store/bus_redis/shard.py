@@ -126,7 +126,7 @@ class Shard:
     def _send_probe(self) -> None:
         self._is_asked = self.speaker.is_connected and self.listener.is_confirmed(self._probe)
         if self._is_asked:
-            self.speaker.offer(self._probe, b"")
+            self.speaker.probe(self._probe)
 
     def _echoed(self, wire: bytes) -> None:
         if wire == self._probe:

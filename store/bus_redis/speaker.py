@@ -56,6 +56,7 @@ class Speaker:
         self._tag = tag
         self._counts = counts
         self._link: Link | None = None
+        self._probe = b""
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._hold_until = asyncio.get_running_loop().time() + HELD_S
@@ -69,16 +70,27 @@ class Speaker:
 
     def offer(self, wire: bytes, payload: bytes) -> bool:
         """Publish without waiting. False: it is above the bound, and gone."""
-        head = b"%b%d\r\n%b\r\n$%d\r\n%b" % (
+        head = self._head(wire, len(payload))
+        if self._link is None:
+            return self._hold(head, payload)
+        return self._send(self._link, head, payload)
+
+    def probe(self, wire: bytes) -> None:
+        """Publish nothing, to oneself. It concerns this connection only: it waits for no other."""
+        if self._link is not None:
+            self._probe = self._head(wire, 0)
+            self._send(self._link, self._probe, b"")
+
+    def _head(self, wire: bytes, size: int) -> bytes:
+        return b"%b%d\r\n%b\r\n$%d\r\n%b" % (
             self._publish,
             len(wire),
             wire,
-            len(payload) + len(self._tag),
+            size + len(self._tag),
             self._tag,
         )
-        link = self._link
-        if link is None:
-            return self._hold(head, payload)
+
+    def _send(self, link: Link, head: bytes, payload: bytes) -> bool:
         if (
             link.waiting >= WAITING_PAYLOADS * PARTS
             or link.waiting_bytes + len(head) + len(payload) > WAITING_BYTES
@@ -134,7 +146,9 @@ class Speaker:
         if (link := self._link) is not None:
             self._link = None
             self._hold_until = asyncio.get_running_loop().time() + HELD_S
-            self._held_bytes, self._held = link.waiting_bytes, link.take_unsent()
+            self._held_bytes, unsent = link.waiting_bytes, link.take_unsent()
+            starts = [at for at in range(0, len(unsent), PARTS) if unsent[at] != self._probe]
+            self._held = [part for at in starts for part in unsent[at : at + PARTS]]
             if self._held_bytes > HELD_BYTES or len(self._held) > HELD_PAYLOADS * PARTS:
                 self._let_go()
 

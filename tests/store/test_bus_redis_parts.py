@@ -20,6 +20,12 @@ from tests.waiting import turns, until
 TAG = b"origin.."
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How busy this machine is decides nothing: what has come is taken in one slice, unless a test says so."""
+    monkeypatch.setattr(link, "SLICE_S", 3600.0)
+
+
 class Wire:
     """A transport of which the test is the other end."""
 
@@ -247,7 +253,7 @@ async def test_confirmations_that_do_not_come_end_the_attempt(monkeypatch: pytes
 # -- speaker
 
 
-async def test_what_redis_refuses_is_counted_and_told_now_and_then(
+async def test_what_redis_refuses_is_counted_and_told_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     counts = Counts()
