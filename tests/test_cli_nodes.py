@@ -106,6 +106,32 @@ async def test_the_password_may_be_in_the_url_apart_or_in_a_file(
     assert "Traceback" not in process.output
 
 
+async def test_what_the_stores_count_is_among_the_metrics(
+    tmp_path: Path, postgres_url: str, redis7: RedisServer
+) -> None:
+    assert gateway("migrate", data=tmp_path, DATABASE_URL=postgres_url).returncode == 0
+    settings = {"DATABASE_URL": postgres_url, "REDIS_URL": redis7.url, "REDIS_PREFIX": f"t{uuid4().hex[:8]}"}
+    async with node(tmp_path / "n1", **settings) as process, httpx.AsyncClient(trust_env=False) as http:
+        headers = {"Authorization": f"Bearer {process.token('alice')}"}
+        for _ in range(2):
+            listed = await http.get(f"{process.url}/api/v1/sessions", headers=headers)
+            assert listed.status_code == 200, listed.text
+        said = (await http.get(f"{process.ops_url}/metrics")).text
+    seen = dict(line.rsplit(" ", 1) for line in said.splitlines() if not line.startswith("#"))
+    expected = {
+        'gateway_degraded{mode="redis_away"}': "0.0",
+        'store_bus_state{bus="messages",state="up"}': "1.0",
+        'store_bus_state{bus="media",state="up"}': "1.0",
+        'store_cache_hits_total{level="list"}': "1.0",
+        'store_cache_misses_total{level="list"}': "1.0",
+        'store_cache_loads_total{level="list"}': "1.0",
+        'store_log_queries_total{kind="list_for"}': "1.0",
+        "store_cache_owed": "0.0",
+    }
+    assert {name: seen[name] for name in expected} == expected
+    assert "store_cache_bytes" not in seen
+
+
 async def test_a_password_of_redis_given_apart_is_used(tmp_path: Path, postgres_url: str) -> None:
     with RedisServer.start(tmp_path / "redis") as redis:
         redis.run("CONFIG", "SET", "requirepass", PASSWORD)
