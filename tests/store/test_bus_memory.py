@@ -11,6 +11,12 @@ from store.bus_memory import MemoryBus
 from tests.waiting import turns, until
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How busy this machine is decides nothing: what waits is delivered in one slice."""
+    monkeypatch.setattr(delivery, "SLICE_S", 3600.0)
+
+
 async def opened(received: list[bytes]) -> MemoryBus:
     bus = MemoryBus()
     await bus.start(lambda channel, payload: received.append(payload), lambda: None)

@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 import uvloop
 
-from loadtest.servers.faults import DropNext
+from loadtest.servers.faults import CutAt, DropNext
 from loadtest.servers.proxy import FaultProxy
 from loadtest.servers.redis import RedisServer
+from loadtest.servers.wire import Direction
 from store.bus_redis import bus as bus_module
 from store.bus_redis import keeper, link, server, speaker
 from store.errors import Unavailable
@@ -236,6 +237,21 @@ async def test_subscribers_are_not_kept_waiting_when_the_connection_is_lost(
     await there.until_up(gaps=1)
     for number in range(100):
         await is_heard(here, there, f"s:{number}")
+
+
+async def test_who_is_cut_off_each_time_comes_back_less_and_less_often(far: Pair, way: FaultProxy) -> None:
+    here, there = far
+    cutting = way.add(
+        CutAt(lambda unit: unit.kind == "subscribe", direction=Direction.TO_SERVER, times=1_000)
+    )
+    accepted = way.accepted
+    way.cut_all()
+    await later(1.0)
+    # Two connections at once, then each in steps that double: 50, 100, 200, 400 ms and half of these.
+    assert 4 <= way.accepted - accepted < 20
+    way.remove(cutting)
+    await there.until_up(gaps=1)
+    await is_heard(here, there, "a")
 
 
 # -- what is too much

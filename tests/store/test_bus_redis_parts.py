@@ -22,7 +22,7 @@ TAG = b"origin.."
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How busy this machine is decides nothing: what has come is taken in one slice, unless a test says so."""
+    """How busy this machine is decides nothing: what has come is taken in one slice."""
     monkeypatch.setattr(link, "SLICE_S", 3600.0)
 
 
