@@ -3,12 +3,13 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis.crc import key_slot
 
 from loadtest.servers.redis import RedisClusterServers, RedisServer
 from store.cache_memory import MemoryCache
@@ -227,6 +228,40 @@ async def test_a_cluster_of_which_a_node_was_away_is_whole_again_by_itself(tmp_p
                 return False
 
         await until(is_whole, within=20)
+
+
+def moving(cluster: RedisClusterServers, name: str) -> Iterator[None]:
+    """Move the slot of a key to another node; each step is a state that a client may meet."""
+    slot = str(key_slot(name.encode()))
+    ids = [str(node.run("CLUSTER", "MYID")) for node in cluster.nodes]
+    source = next(place for place, node in enumerate(cluster.nodes) if node.run("KEYS", name))
+    target = (source + 1) % len(cluster.nodes)
+    cluster.nodes[target].run("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+    cluster.nodes[source].run("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+    yield
+    port = str(cluster.nodes[target].port)
+    cluster.nodes[source].run("MIGRATE", "127.0.0.1", port, name, "0", "1000")
+    yield
+    for node in cluster.nodes:
+        node.run("CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+    yield
+
+
+async def test_a_key_that_moves_to_another_node_is_followed(tmp_path: Path) -> None:
+    async with AsyncExitStack() as ending:
+        cluster = ending.enter_context(RedisClusterServers.start(tmp_path / "cluster"))
+        cache = RedisCache(cluster.url, "p")
+        ending.push_async_callback(cache.close)
+        entries = [(f"k{number}", b"1", 1) for number in range(20)]
+        await cache.put_many(entries, ttl_ms=TTL_MS)
+        for _ in moving(cluster, "p:cache:{k7}"):
+            assert await cache.get("k7") == b"1"
+            assert await cache.get_many([key for key, _, _ in entries]) == [b"1"] * 20
+        # Where the scripts have not been seen yet.
+        await cache.outdate_many(["k7"], margin_ms=0, ttl_ms=TTL_MS)
+        assert await cache.get("k7") is None
+        await cache.put_many([("k7", b"2", 2**50), ("k8", b"2", 2)], ttl_ms=TTL_MS)
+        assert await cache.get_many(["k7", "k8", "k9"]) == [b"2", b"2", b"1"]
 
 
 # -- callers that vanish
