@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -351,6 +353,23 @@ def test_names_and_the_newer_protocol_have_addresses_too() -> None:
         assert sock.family == socket.AF_INET
     with listener("::1", 0, "GATEWAY_PORT") as sock:
         assert url_of("::1", sock).startswith("http://[::1]:")
+
+
+def test_little_time_is_spent_on_looking_for_garbage(request: pytest.FixtureRequest) -> None:
+    class Looking(SmallGateway):
+        async def start(self) -> None:
+            await super().start()
+            seen.append((gc.get_threshold()[0], gc.get_freeze_count()))
+            raise Unavailable("enough")
+
+    seen: list[tuple[int, int]] = []
+    request.addfinalizer(partial(gc.set_threshold, *gc.get_threshold()))
+    request.addfinalizer(gc.unfreeze)
+    with pytest.raises(CannotServe):
+        server.run(Settings(port=0, ops_port=0), Looking(), lambda facts: None)
+    ((after, frozen),) = seen
+    assert after >= 10_000
+    assert frozen > 1_000
 
 
 def test_what_is_relied_on_in_uvicorn_is_there() -> None:
