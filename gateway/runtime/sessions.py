@@ -63,6 +63,8 @@ def translated() -> Iterator[None]:
         raise errors.Conflict(f"the session is at version {error.version} by now: read it again") from error
     except store_errors.LimitReached as error:
         raise errors.LimitReached(f"{error.limit} live sessions are allowed: close one first") from error
+    except store_errors.Invalid as error:
+        raise errors.BadRequest(f"this cannot be stored: {error}") from error
     except store_errors.Unavailable as error:
         raise errors.Unavailable("the store does not answer: try again", retry_after_ms=1000) from error
 

@@ -26,7 +26,7 @@ QUIET_S: Final = 30.0
 # it ends between its TTL and a tenth (at most a minute) more after its last sign of life, never before.
 AHEAD_SHARE: Final = 0.1
 AHEAD_MS: Final = 60_000
-# No whole sweep for so many of their pauses: the log was away, or this process asleep, or it has just started.
+# No whole sweep for so many of their pauses: the log was away, or this process asleep, or it has just begun.
 # Then the clients of every node may have been there all the time, and nobody could say so.
 GAP_SWEEPS: Final = 2.5
 # So long does every node then leave the lives of others alone, so that each has extended its own: one sweep
