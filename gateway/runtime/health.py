@@ -29,8 +29,6 @@ LOG_LIMIT_S: Final = 2.0
 # One good answer is enough to leave, since whoever is refused meanwhile is refused for nothing. So a mode
 # begins at most 5 s into an outage, and ends at most 2 s after it.
 MISSES: Final = 2
-# The bus has missed three of its own probes before it calls itself deaf.
-MISSES_OF_BUS: Final = 1
 
 # For the person who reads the log line.
 _MEANS: Final[Mapping[Mode, str]] = {
@@ -55,10 +53,9 @@ class Readiness(msgspec.Struct, frozen=True):
 class _Watched:
     """One mode: how often in a row the signs of it were seen, and since when it lasts (epoch ms)."""
 
-    __slots__ = ("misses", "needed", "since")
+    __slots__ = ("misses", "since")
 
-    def __init__(self, needed: int) -> None:
-        self.needed = needed
+    def __init__(self) -> None:
         self.misses = 0
         self.since: int | None = None
 
@@ -72,7 +69,7 @@ class Health:
         self._bus = bus
         self._clock = clock
         self._on_change = on_change
-        self._watched = {mode: _Watched(MISSES_OF_BUS if mode == "bus_deaf" else MISSES) for mode in MODES}
+        self._watched = {mode: _Watched() for mode in MODES}
 
     def is_in(self, mode: Mode) -> bool:
         """Whether the node is in this mode."""
@@ -124,7 +121,7 @@ class Health:
     def _saw(self, mode: Mode, is_bad: bool) -> None:
         watched = self._watched[mode]
         watched.misses = watched.misses + 1 if is_bad else 0
-        if watched.since is None and watched.misses >= watched.needed:
+        if watched.since is None and watched.misses >= MISSES:
             watched.since = self._clock.now_ms()
             _logger.warning("degraded", mode=mode, since=rfc3339(watched.since), means=_MEANS[mode])
         elif watched.since is not None and not is_bad:

@@ -145,6 +145,20 @@ async def test_a_deaf_bus_makes_the_node_unready_and_alone_and_an_absent_one_alo
         assert (p.health.unready, p.health.is_alone) == (None, True)
 
 
+async def test_while_redis_answers_nobody_the_node_is_not_deaf_but_alone_and_ready() -> None:
+    async with patient() as p:
+        with capture_logs() as lines:
+            p.live.is_away = True
+            p.bus.state = "deaf"
+            await until(lambda: p.health.degraded == ("redis_away",))
+            await p.probed(p.live, 3)
+            p.live.is_away = False
+            await until(lambda: not p.health.degraded)
+            p.bus.state = "up"  # a moment later
+            await p.probed(p.live, 3)
+        assert told(lines) == [("degraded", "redis_away"), ("restored", "redis_away")]
+
+
 async def test_work_that_fails_because_a_store_is_away_is_counted_and_not_told_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
