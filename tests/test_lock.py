@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ ROOT: Final = Path(__file__).parents[1]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME: Final[list[str]] = PROJECT["project"]["dependencies"]
 DEVELOPMENT: Final[list[str]] = PROJECT["dependency-groups"]["dev"]
+LOCKS: Final = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 # What the image is built with; development has it too (`hatchling`).
 BUILD: Final[list[str]] = PROJECT["build-system"]["requires"]
 
@@ -50,7 +51,19 @@ def test_this_environment_is_the_locked_one() -> None:
     assert {name: version(name) for name in asked} == {name: pinned[name] for name in asked}
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"])
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_holds_what_its_packages_need_on_the_oldest_python(lock: str) -> None:
+    """pip-compile looks at the Python it runs on: what only an older one needs, it leaves out."""
+    oldest = {"python_version": "3.11", "python_full_version": "3.11.0", "extra": ""}
+    pinned = pins(lock)
+    for name in pinned:
+        for line in distribution(name).requires or ():
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate(oldest):
+                assert canonicalize_name(needed.name) in pinned, f"{name} needs {line}"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_holds_pins_and_hashes_and_nothing_of_where_it_was_made(lock: str) -> None:
     pin, digest = r"[\w.-]+==\S+( ; [^\\]+)? \\", r"    --hash=sha256:[0-9a-f]{64}( \\)?"
     lines = [line for line in (ROOT / lock).read_text().splitlines() if not line.startswith("# ")]
