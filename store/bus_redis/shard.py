@@ -153,7 +153,6 @@ class Shard:
     def _lost(self) -> None:
         self._is_listening = self._is_asked = False
         self.proven.clear()
-        self._is_lossy |= len(self.listener.held) > 1
         self._heard, self._missed = self.listener.heard, 0
 
     def _failed(self) -> None:

@@ -13,6 +13,7 @@ from store.bus_redis.layout import SLOTS, owners_of, probe_channel
 from store.bus_redis.link import Link
 from store.bus_redis.listener import Listener
 from store.bus_redis.server import Address, Server
+from store.bus_redis.shard import Origin, Shard
 from store.bus_redis.speaker import Counts, Speaker
 from store.errors import Unavailable
 from tests.waiting import turns, until
@@ -248,6 +249,73 @@ async def test_confirmations_that_do_not_come_end_the_attempt(monkeypatch: pytes
     heard.listener.hold(b"a", "a")
     with pytest.raises(Unavailable, match="not confirmed 1 subscriptions"):
         await heard.listener.ready(heard.link)
+
+
+# -- shard
+
+
+class ShardAlone:
+    """A shard whose connections are the test's."""
+
+    def __init__(self) -> None:
+        self.gaps = 0
+        origin = Origin(TAG, lambda channel, payload: None, self.gap, lambda: None)
+        self.shard = Shard(cast(Server, None), Address("redis.example", 6379), ORDINARY, origin)
+        self.shard.probe_by(b"probe")
+        self.shard.listener.hold(b"a", "a")
+
+    def gap(self) -> None:
+        self.gaps += 1
+
+    async def listening(self) -> tuple[Link, "asyncio.Task[None]"]:
+        made, _ = linked(self.shard.listener.take)
+        task = asyncio.create_task(self.shard.listener.ready(made))
+        await turns(2)
+        return made, task
+
+    async def speaking(self) -> Wire:
+        made, wire = linked(self.shard.speaker.take)
+        await self.shard.speaker.ready(made)
+        return wire
+
+
+async def test_a_bus_is_up_and_tells_of_the_gap_when_all_is_subscribed_and_not_before() -> None:
+    alone = ShardAlone()
+    shard = alone.shard
+    connected, task = await alone.listening()
+    wire = await alone.speaking()
+    connected.data_received(b"*3\r\n$9\r\nsubscribe\r\n$5\r\nprobe\r\n:1\r\n")
+    # Others are heard, and the probe of a tick, while there is a subscription yet to be confirmed.
+    connected.data_received(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$9\r\nanother.x\r\n")
+    shard.tick()
+    connected.data_received(b"*3\r\n$7\r\nmessage\r\n$5\r\nprobe\r\n$8\r\norigin..\r\n")
+    assert (shard.state, alone.gaps) == ("away", 0)
+    connected.data_received(b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n")
+    await task
+    await turns(2)
+    assert (shard.state, alone.gaps, len(wire.writes)) == ("away", 0, 2)
+    connected.data_received(b"*3\r\n$7\r\nmessage\r\n$5\r\nprobe\r\n$8\r\norigin..\r\n")
+    assert (shard.state, alone.gaps) == ("up", 1)
+
+
+async def test_what_a_lost_connection_has_heard_proves_nothing_of_the_next_one() -> None:
+    alone = ShardAlone()
+    shard = alone.shard
+    await alone.speaking()
+    first, task = await alone.listening()
+    for channel in (b"probe", b"a"):
+        first.data_received(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(channel), channel))
+    await task
+    first.data_received(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$9\r\nanother.x\r\n")
+    first.abort("gone")
+    await turns(2)
+    shard.listener.gone()
+    second, task = await alone.listening()
+    for channel in (b"probe", b"a"):
+        second.data_received(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:1\r\n" % (len(channel), channel))
+    await task
+    shard.tick()
+    assert (shard.state, alone.gaps) == ("away", 0)
 
 
 # -- speaker
