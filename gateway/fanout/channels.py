@@ -57,8 +57,10 @@ class Channels:
 
         Each refusal may take its time limit.
         """
-        for name, channel in list(self._channels.items()):
-            if channel.count and not channel.is_subscribed and not await self._subscribe(name, channel):
+        # Nearly always none of very many: a list of all would cost more than whatever else is looked at here.
+        lacking = [each for each in self._channels.items() if each[1].count and not each[1].is_subscribed]
+        for name, channel in lacking:
+            if channel.count and not await self._subscribe(name, channel):
                 return
 
     async def _subscribe(self, name: str, channel: _Channel) -> bool:
