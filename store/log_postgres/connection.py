@@ -4,7 +4,6 @@ import asyncio
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -65,6 +64,10 @@ async def _connect(url: str, options: PostgresOptions) -> Connection:
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         # Without the cause: it may quote what stands where a password should be.
         raise Unavailable(_unreadable(url, str(error))) from None
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "a file that its URL names (sslrootcert, sslcert, sslkey, or the socket) is not there"
+        ) from error
     try:
         await _prepare(connection, options)
     except BaseException:
@@ -115,12 +118,9 @@ async def _prepare(connection: Connection, options: PostgresOptions) -> None:
 
 
 def place_of(url: str) -> str:
-    """Name the server and database of a URL, without user, password and options."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "Postgres"
-    return f"Postgres at {parts.netloc.rpartition('@')[2] or 'its default host'}{parts.path}"
+    """Name the server and database of a URL: what stands behind user and password, whatever these hold."""
+    place = url.partition("://")[2].rpartition("@")[2].partition("?")[0]
+    return f"Postgres at {place}" if place.strip("/") else "Postgres at its default place"
 
 
 # -- types: times are ms since the Unix epoch, documents the UTF-8 text of their JSON

@@ -44,7 +44,8 @@ def is_of_connection(error: BaseException) -> bool:
     """Whether the connection is gone or of no use: others of the same age probably are too."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_OF_CONNECTIONS)
-    return isinstance(error, OSError | asyncpg.InterfaceError)
+    # The driver's own confusion too: it has read a farewell where no word was expected.
+    return isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def translated() -> Iterator[None]:
         if is_of_values(error):
             raise Invalid(f"Postgres cannot store a value (SQLSTATE {error.sqlstate})") from error
         raise Unavailable(f"Postgres: {_told(error)}") from error
-    except asyncpg.InterfaceError as error:
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise Unavailable(f"Postgres: {error.args[0]}") from error
     except TimeoutError as error:
         raise Unavailable("Postgres did not answer in time") from error

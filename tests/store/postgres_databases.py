@@ -30,16 +30,23 @@ class Databases:
     @asynccontextmanager
     async def fresh(self) -> AsyncIterator[str]:
         """Make an up-to-date database; its URL. It is dropped in the end, whoever is connected to it."""
-        admin = await asyncpg.connect(self.server.url("postgres"))
-        try:
-            name = f"t{uuid4().hex[:12]}"
+        name = f"t{uuid4().hex[:12]}"
+        async with self._admin() as admin:
             await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{await self._migrated(admin)}"')
-            yield self.server.url(name)
+        yield self.server.url(name)
+        # Anew: the server may have been restarted meanwhile.
+        async with self._admin() as admin:
             await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-        finally:
-            await admin.close()
 
-    async def _migrated(self, admin: "asyncpg.Connection[asyncpg.Record]") -> str:
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[Connection]:
+        connection = await asyncpg.connect(self.server.url("postgres"))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def _migrated(self, admin: Connection) -> str:
         if self._template is None:
             name = f"template_{uuid4().hex[:12]}"
             await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
