@@ -95,7 +95,10 @@ class _Failing:
 
     def again(self, error: StoreError, *, is_explained: bool) -> None:
         now = asyncio.get_running_loop().time()
-        if self._since is None or is_explained:
+        if is_explained:
+            self._since = None  # what fails from the end of the outage on has its own beginning
+            return
+        if self._since is None:
             self._since = now
         if not self._is_told and now - self._since >= UNEXPLAINED_S:
             self._is_told = True

@@ -117,6 +117,8 @@ class Database:
     def _forget(self, size: int, task: "asyncio.Task[Any]") -> None:
         self._calls.discard(task)
         self._bytes -= size
+        if not task.cancelled():
+            task.exception()  # taken note of, also where whoever asked has gone
 
     async def _limited(
         self, kind: str, job: Job[T], has_begun: asyncio.Event, *, is_first: bool, is_read: bool

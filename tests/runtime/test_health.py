@@ -177,6 +177,28 @@ async def test_work_that_fails_because_a_store_is_away_is_counted_and_not_told_a
     assert {line["log_level"] for line in lines} == {"debug"}
 
 
+async def test_work_that_fails_in_two_outages_has_not_failed_all_the_time_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks_module, "UNEXPLAINED_S", 0.1)
+    is_known = False
+    tasks = Tasks(lambda: is_known)
+
+    async def work() -> None:
+        await turns()
+        raise Unavailable("away")
+
+    with capture_logs() as lines:
+        tasks.every(0.005, "leases", work)
+        for _ in range(3):
+            is_known = True
+            await later(0.1)
+            is_known = False
+            await later(0.05)
+        await tasks.stop()
+    assert {line["log_level"] for line in lines} == {"debug"}
+
+
 async def test_work_that_fails_without_a_known_reason_is_told_once_each_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
