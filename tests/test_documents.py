@@ -19,6 +19,10 @@ DOCUMENTS: Final = {
 }
 
 
+# What has to be on the PATH before anything else can be installed or tried.
+NEEDED: Final = ("make", "node", "chromium", "redis-server")
+
+
 def commands(text: str) -> list[str]:
     """The lines of a document's shell blocks."""
     return [
@@ -56,8 +60,8 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def test_ci_installs_what_the_readme_asks_for() -> None:
     script = (ROOT / ".ci" / "run").read_text()
-    assert all(f"has {program} ||" in script for program in ("make", "node", "chromium"))
-    assert all(f"`{program}`" in README for program in ("make", "node", "chromium"))
+    assert all(f"has {program} ||" in script for program in NEEDED)
+    assert all(f"`{program}`" in README for program in NEEDED)
 
 
 def test_the_readme_names_the_python_that_the_project_requires() -> None:
