@@ -37,8 +37,8 @@ class Bus(Protocol):
     async def subscribe(self, channel: str) -> None:
         """Receive what is offered on a channel from when this returns on, one's own payloads included.
 
-        When it raises, one's own are received all the same, those of others as soon as the bus can
-        (`on_gap` tells), until `unsubscribe`.
+        When it raises, one's own are received all the same, and those of others as soon as the bus can,
+        until `unsubscribe`.
         """
 
     async def unsubscribe(self, channel: str) -> None:

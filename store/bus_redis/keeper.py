@@ -19,9 +19,6 @@ LONGEST_PAUSE_S: Final = 2.0
 # A connection that lives for less than this was no success: who is cut off each time waits longer each time.
 STEADY_S: Final = 5.0
 
-# How long a connection that is closed may take to write what is left.
-CLOSE_S: Final = 0.2
-
 _logger = structlog.get_logger("store.bus")
 
 
@@ -81,10 +78,6 @@ class Keeper:
             return await asyncio.shield(link.lost)
         except Unavailable as error:
             return str(error)
-        except asyncio.CancelledError:
-            # The node leaves: what it offered last is still to be written.
-            await link.close(CLOSE_S)
-            raise
         finally:
             link.abort("given up")
             holder.gone()

@@ -123,14 +123,6 @@ class Link(asyncio.Protocol):
             self._transport.abort()
         self._end(reason)
 
-    async def close(self, within_s: float) -> None:
-        """Write what waits, then end it."""
-        if self._transport is not None:
-            self._flush()
-            self._transport.close()
-            await asyncio.wait([self.lost], timeout=within_s)
-        self.abort("closed")
-
     def _end(self, reason: str) -> None:
         self._transport = None
         self.take = _nothing

@@ -4,7 +4,6 @@ The client library reads the URL, so that the bus understands what the other sto
 """
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -35,8 +34,7 @@ class Server:
         # A connection that is never connected: it holds what the library has understood.
         pool: Any = ConnectionPool.from_url(url.replace("+cluster", "", 1))
         told = pool.make_connection()
-        self._path: str | None = getattr(told, "path", None)
-        self.address = Address(getattr(told, "host", ""), getattr(told, "port", 0))
+        self.address = Address(told.host, told.port)
         self._login = [part for part in (told.username, told.password) if part]
         self._context: Callable[[], ssl.SSLContext] | None = (
             told.ssl_context.get if hasattr(told, "ssl_context") else None
@@ -61,13 +59,8 @@ class Server:
 
     async def _open(self, address: Address) -> Link:
         loop = asyncio.get_running_loop()
-        if self._path is not None:
-            _, link = await loop.create_unix_connection(lambda: Link(_early), self._path)
-            return link
         context = self._context() if self._context else None
-        transport, link = await loop.create_connection(lambda: Link(_early), *address, ssl=context)
-        if (raw := transport.get_extra_info("socket")) is not None:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _, link = await loop.create_connection(lambda: Link(_early), *address, ssl=context)
         return link
 
     async def _enter(self, link: Link) -> None:

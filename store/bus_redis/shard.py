@@ -75,7 +75,8 @@ class Shard:
         ]
 
     async def close(self) -> None:
-        """Write what was offered, then end both connections."""
+        """Have what was offered taken, then end both connections."""
+        await self.speaker.finish()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,10 @@ HELD_BYTES: Final = 4 * 1024 * 1024
 
 # So many ticks of the bus without an answer to what was published: the connection is dead, unnoticed.
 SILENT_TICKS: Final = 3
+
+# How long a node that leaves waits for Redis to take what is left. A socket that is closed with something
+# unread in it takes with it what is on its way.
+FINISH_S: Final = 0.5
 
 PARTS: Final = 3  # of one payload, as it is written
 _END: Final = b"\r\n"
@@ -63,6 +68,7 @@ class Speaker:
         self.unanswered = 0
         self._answers = 0
         self._silent_ticks = 0
+        self._finishing: asyncio.Event | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -129,14 +135,22 @@ class Speaker:
         if self._held and asyncio.get_running_loop().time() > self._hold_until:
             self._let_go()
 
+    async def finish(self) -> None:
+        """Give Redis a moment to take what was offered last."""
+        if self._link is not None and self.unanswered:
+            self._finishing = asyncio.Event()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FINISH_S):
+                    await self._finishing.wait()
+
     # -- the connection
 
     async def ready(self, link: Link) -> None:
         self._link = link
-        self.unanswered = len(self._held) // PARTS
-        self._silent_ticks = self._answers = 0
         if asyncio.get_running_loop().time() > self._hold_until:
             self._let_go()
+        self.unanswered = len(self._held) // PARTS
+        self._silent_ticks = self._answers = 0
         link.send(*self._held)
         self._held.clear()
         self._held_bytes = 0
@@ -158,6 +172,8 @@ class Speaker:
     def take(self, reply: Any) -> None:
         self.unanswered -= 1
         self._answers += 1
+        if not self.unanswered and self._finishing is not None:
+            self._finishing.set()
         if type(reply) is not int:
             self._counts.refuse(str(reply))
             if str(reply).startswith(MOVES):

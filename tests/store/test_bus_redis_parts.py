@@ -1,7 +1,6 @@
 """The parts of the bus on Redis by themselves: what no real server can be made to do at will."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -16,6 +15,7 @@ from store.bus_redis.server import Address, Server
 from store.bus_redis.shard import Origin, Shard
 from store.bus_redis.speaker import Counts, Speaker
 from store.errors import Unavailable
+from tests.store.bus_wire import Wire, linked
 from tests.waiting import turns, until
 
 TAG = b"origin.."
@@ -25,138 +25,6 @@ TAG = b"origin.."
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """How busy this machine is decides nothing: what has come is taken in one slice."""
     monkeypatch.setattr(link, "SLICE_S", 3600.0)
-
-
-class Wire:
-    """A transport of which the test is the other end."""
-
-    def __init__(self) -> None:
-        self.writes: list[bytes] = []
-        self.is_aborted = False
-        self.is_reading = True
-
-    def write(self, data: bytes) -> None:
-        assert not self.is_aborted
-        self.writes.append(data)
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    def pause_reading(self) -> None:
-        assert self.is_reading
-        self.is_reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.is_reading
-        self.is_reading = True
-
-
-def linked(take: Callable[[Any], None]) -> tuple[Link, Wire]:
-    """Make a link, and what it is connected to."""
-    made, wire = Link(take), Wire()
-    made.connection_made(cast(asyncio.Transport, wire))
-    return made, wire
-
-
-# -- link
-
-
-async def test_replies_are_whole_wherever_the_bytes_are_cut() -> None:
-    said = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$4\r\n\r\n\r\n\r\n:7\r\n$-1\r\n-ERR no\r\n"
-    for size in range(1, len(said)):
-        replies: list[Any] = []
-        made, _ = linked(replies.append)
-        for start in range(0, len(said), size):
-            made.data_received(said[start : start + size])
-        assert replies[:3] == [[b"message", b"a", b"\r\n\r\n"], 7, None]
-        assert str(replies[3]) == "ERR no"
-
-
-async def test_what_is_not_redis_ends_the_link() -> None:
-    replies: list[Any] = []
-    made, wire = linked(replies.append)
-    made.data_received(b":1\r\nHTTP/1.1 400 Bad Request\r\n\r\n")
-    assert replies == [1]
-    assert wire.is_aborted
-    assert "not Redis's protocol" in made.lost.result()
-
-
-async def test_a_reply_that_is_too_long_ends_the_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "REPLY_BYTES", 1_000)
-    made, wire = linked(lambda reply: None)
-    made.data_received(b"$5000\r\n" + b"x" * 900)
-    assert not wire.is_aborted
-    made.data_received(b"x" * 200)
-    assert wire.is_aborted
-    assert "1000 bytes" in made.lost.result()
-
-
-async def test_what_is_sent_in_one_turn_or_while_the_socket_is_full_is_one_write() -> None:
-    made, wire = linked(lambda reply: None)
-    for number in range(3):
-        made.send(b"%d" % number, b".")
-    assert made.waiting_bytes == 6
-    await turns(2)
-    assert wire.writes == [b"0.1.2."]
-    made.pause_writing()
-    for number in range(3):
-        made.send(b"%d" % number)
-        await turns(2)
-    assert (len(wire.writes), made.waiting, made.waiting_bytes) == (1, 3, 3)
-    made.resume_writing()
-    await turns(2)
-    assert wire.writes == [b"0.1.2.", b"012"]
-    assert (made.waiting, made.waiting_bytes) == (0, 0)
-
-
-async def test_a_link_that_is_full_before_its_turn_writes_later() -> None:
-    made, wire = linked(lambda reply: None)
-    made.send(b"x")
-    made.pause_writing()
-    await turns(2)
-    assert wire.writes == []
-    made.resume_writing()
-    assert wire.writes == [b"x"]
-
-
-async def test_nothing_is_taken_after_the_end_not_even_what_came_before_it() -> None:
-    taken: list[Any] = []
-
-    def take(reply: Any) -> None:
-        taken.append(reply)
-        made.abort("enough")
-
-    made, wire = linked(take)
-    made.data_received(b":1\r\n:2\r\n:3\r\n")
-    made.data_received(b":4\r\n")
-    await turns(2)
-    assert taken == [1]
-    assert wire.is_aborted
-    assert made.lost.result() == "enough"
-
-
-async def test_a_burst_is_taken_in_slices_while_nothing_more_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "SLICE_S", 0.0)
-    taken: list[Any] = []
-    made, wire = linked(taken.append)
-    made.data_received(b"".join(b":%d\r\n" % number for number in range(5)))
-    assert taken == [0]
-    assert not wire.is_reading
-    await turns(3)
-    assert taken == [0, 1, 2, 3]
-    await turns(3)
-    assert taken == [0, 1, 2, 3, 4]
-    assert wire.is_reading
-
-
-async def test_an_abort_in_the_middle_of_a_burst_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "SLICE_S", 0.0)
-    taken: list[Any] = []
-    made, _ = linked(taken.append)
-    made.data_received(b":1\r\n:2\r\n:3\r\n")
-    made.abort("enough")
-    await turns(5)
-    assert taken == [1]
 
 
 # -- listener
@@ -380,6 +248,27 @@ async def test_what_was_never_written_goes_to_the_next_connection_unless_it_is_m
     second.abort("gone")
     made.gone()
     assert counts.dropped == 1
+
+
+async def test_what_is_offered_long_after_the_loss_is_dropped_and_so_is_what_was_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speaker, "HELD_S", 0.05)
+    counts = Counts()
+    made = Speaker(ORDINARY, TAG, counts)
+    assert made.offer(b"{a}", b"held")
+    await until(lambda: not made.offer(b"{a}", b"late"))
+    assert counts.dropped >= 1
+    monkeypatch.setattr(speaker, "HELD_S", -1.0)
+    first, _ = linked(made.take)
+    await made.ready(first)
+    made.offer(b"{a}", b"never written")
+    first.abort("gone")
+    made.gone()
+    second, wire = linked(made.take)
+    await made.ready(second)
+    await turns(2)
+    assert (wire.writes, made.unanswered) == ([], 0)
 
 
 # -- keeper
