@@ -53,10 +53,10 @@ def shared_places(folder: Path, *, keep: bool, tell: Tell) -> Iterator[Places]:
         if (DATABASE,) not in postgres.run("SELECT datname FROM pg_database"):
             postgres.run(f"CREATE DATABASE {DATABASE}")
         url = postgres.url(DATABASE)
-        tell(_line(f"Postgres {postgres.version_number}", url, begun))
+        tell(_line(f"Postgres {postgres.version_number}", f"{url}  pid {postgres.pid}", begun))
         begun = time.monotonic()
         redis = running.enter_context(RedisServer.start(folder / "redis"))
-        tell(_line(f"Redis {redis.version_number}", redis.url, begun))
+        tell(_line(f"Redis {redis.version_number}", f"{redis.url}  pid {redis.pid}", begun))
         shared = {
             "GATEWAY_DATABASE_URL": url,
             "GATEWAY_REDIS_URL": redis.url,

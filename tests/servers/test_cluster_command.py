@@ -1,5 +1,6 @@
 """`make cluster`: one command starts everything and says where it is; one signal ends everything."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -87,6 +88,15 @@ async def test_the_others_go_on_without_a_node_that_dies_and_with_none_left_it_e
     # Nothing is kept.
     assert not (folder / "gateway").exists()
     assert not (folder / "postgres").exists()
+
+
+async def test_redis_and_postgres_are_missed_when_they_die(folder: Path) -> None:
+    async with ClusterProcess(folder, "--nodes", "1", "--discard") as cluster:
+        for name, pid in re.findall(r"^(Postgres|Redis) .* pid (\d+) ", cluster.output, flags=re.M):
+            psutil.Process(int(pid)).kill()
+            await until(lambda name=name: f"{name} has ended" in cluster.output)
+        cluster.send(signal.SIGINT)
+        assert await cluster.wait() == 0
 
 
 async def test_a_killed_cluster_leaves_no_process(folder: Path) -> None:
