@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from typing import Final, Self
 import httpx
 import jwt
 
+from loadtest.servers.ports import free_port as free_port
 from tests.waiting import until
 
 ROOT: Final = Path(__file__).parent.parent
@@ -40,14 +40,6 @@ def _kill_leftovers() -> None:
     for pid in _running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    """Ask the system for a TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class GatewayProcess:
