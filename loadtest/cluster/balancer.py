@@ -200,8 +200,8 @@ class Side(asyncio.Protocol):
         if (other := self._open_other()) is not None:
             other.write(data)
         elif self._other is None and self._transport is not None:
-            # No more is read before there is somebody to pass it to. Not paused in connection_made already:
-            # uvloop begins to read after that, and the pause would be undone or never end.
+            # No more is read before there is somebody to pass it to. To pause in connection_made is not enough:
+            # uvloop begins to read after that all the same.
             self._early.append(data)
             self._transport.pause_reading()
 
