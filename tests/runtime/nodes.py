@@ -1,24 +1,22 @@
 """Several nodes in one process: one log, one set of indexes, and between them a bus not to be trusted."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from gateway.runtime.node import Node, NodeSettings
-from store.bus import BusState, OnGap, Receiver
+from store.bus import Bus, BusState, OnGap, Receiver
 from store.bus_memory import MemoryBus
-from store.cache_memory import MemoryCache
 from store.delivery import Delivery
 from store.errors import Unavailable
 from store.live import Live
-from store.live_memory import MemoryLive
 from store.log import Log
-from store.log_sqlite.log import SqliteLog
-from store.open import Stores
+from store.open import Places, Stores, migrate_log, open_stores
 from tests.runtime.world import Client, World
 from tests.waiting import turns
 
@@ -30,34 +28,31 @@ class Ether:
     chance: Random
     loss: float = 0.0
     delay_s: float = 0.0  # at most; each payload has its own, so that they overtake each other
-    buses: list["LossyBus"] = field(default_factory=list)
     lost: int = 0
 
-    def carry(self, origin: "LossyBus", channel: str, payload: bytes) -> None:
-        """Bring a payload to the other nodes, or not."""
-        for bus in self.buses:
-            if bus is origin:
-                continue
-            if self.chance.random() < self.loss:
-                self.lost += 1
-            elif self.delay_s:
-                seconds = self.chance.random() * self.delay_s
-                asyncio.get_running_loop().call_later(seconds, bus.hear, channel, payload)
-            else:
-                asyncio.get_running_loop().call_soon(bus.hear, channel, payload)
+    def pass_on(self, bus: "LossyBus | Sieve", channel: str, payload: bytes) -> None:
+        """Bring a payload to a node, or not."""
+        if self.chance.random() < self.loss:
+            self.lost += 1
+        elif self.delay_s:
+            seconds = self.chance.random() * self.delay_s
+            asyncio.get_running_loop().call_later(seconds, bus.hear, channel, payload)
+        else:
+            asyncio.get_running_loop().call_soon(bus.hear, channel, payload)
 
 
 class LossyBus:
     """One node's end. Its own payloads reach itself whatever happens, as every bus promises."""
 
-    def __init__(self, ether: Ether) -> None:
+    def __init__(self, ether: Ether, others: "list[LossyBus]") -> None:
         self._ether = ether
+        self._others = others
         self._delivery = Delivery()
         self._channels: set[str] = set()
         self.state: BusState = "up"
         self.published = self.dropped = 0
         self.is_deaf = False
-        ether.buses.append(self)
+        others.append(self)
 
     async def start(self, receiver: Receiver, on_gap: OnGap) -> None:
         self._delivery.start(receiver, on_gap)
@@ -77,7 +72,9 @@ class LossyBus:
         self.published += 1
         if channel in self._channels:
             self._delivery.offer(channel, payload)
-        self._ether.carry(self, channel, payload)
+        for bus in self._others:
+            if bus is not self:
+                self._ether.pass_on(bus, channel, payload)
 
     def hear(self, channel: str, payload: bytes) -> None:
         """Take what another node has offered."""
@@ -101,14 +98,91 @@ class LossyBus:
         return self._delivery.gaps
 
 
+class Sieve:
+    """A real bus whose payloads of other nodes go through the ether before they are heard."""
+
+    def __init__(self, ether: Ether, bus: Bus) -> None:
+        self._ether = ether
+        self._bus = bus
+        self._receiver: Receiver = lambda channel, payload: None
+        self._on_gap: OnGap = lambda: None
+        self._channels: set[str] = set()
+        self._own: Counter[tuple[str, bytes]] = Counter()
+        self._state: BusState | None = None
+        self.is_deaf = False
+
+    async def start(self, receiver: Receiver, on_gap: OnGap) -> None:
+        self._receiver, self._on_gap = receiver, on_gap
+        await self._bus.start(self._take, on_gap)
+
+    async def close(self) -> None:
+        await self._bus.close()
+
+    async def subscribe(self, channel: str) -> None:
+        self._channels.add(channel)
+        await self._bus.subscribe(channel)
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._channels.discard(channel)
+        await self._bus.unsubscribe(channel)
+
+    def offer(self, channel: str, payload: bytes) -> None:
+        if channel in self._channels:
+            self._own[channel, payload] += 1
+        self._bus.offer(channel, payload)
+
+    def _take(self, channel: str, payload: bytes) -> None:
+        if self._own[channel, payload]:
+            self._own[channel, payload] -= 1
+            self._receiver(channel, payload)
+        else:
+            self._ether.pass_on(self, channel, payload)
+
+    def hear(self, channel: str, payload: bytes) -> None:
+        if channel in self._channels and not self.is_deaf:
+            self._receiver(channel, payload)
+
+    def gap(self) -> None:
+        self._on_gap()
+
+    @property
+    def state(self) -> BusState:
+        return self._state or self._bus.state
+
+    @state.setter
+    def state(self, state: BusState) -> None:
+        self._state = state
+
+    @property
+    def subscriptions(self) -> frozenset[str]:
+        return frozenset(self._channels)
+
+    @property
+    def published(self) -> int:
+        return self._bus.published
+
+    @property
+    def received(self) -> int:
+        return self._bus.received
+
+    @property
+    def dropped(self) -> int:
+        return self._bus.dropped
+
+    @property
+    def gaps(self) -> int:
+        return self._bus.gaps
+
+
 class Shared:
-    """A store that several nodes use and none of them starts or ends; it may be away from one of them.
+    """A store that several nodes use; it may be away from one of them. Who owns it starts and ends it.
 
     While it hangs a call waits until it does not any more, and is then served.
     """
 
-    def __init__(self, store: object) -> None:
+    def __init__(self, store: "Log | Live", *, is_owned: bool) -> None:
         self._store = store
+        self._is_owned = is_owned
         self._is_away = False
         self._answering = asyncio.Event()
         self._answering.set()
@@ -126,10 +200,12 @@ class Shared:
         self._answering.set()
 
     async def start(self) -> None:
-        await turns()
+        if self._is_owned:
+            await self._store.start()
 
     async def close(self) -> None:
-        await turns()
+        if self._is_owned:
+            await self._store.close()
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
@@ -144,28 +220,71 @@ class Shared:
         return call
 
 
+class Ground(NamedTuple):
+    """The servers on which nodes stand; None: a folder and the memory of this process."""
+
+    database_url: str
+    redis_url: str
+    prefix: str
+
+
 class Cluster:
     """The nodes, each a world of its own."""
 
-    def __init__(self, log: Log, count: int, seed: int, settings: dict[str, Any]) -> None:
-        self.log = log
-        self.live = MemoryLive()
+    def __init__(self, path: Path, ground: Ground | None, seed: int) -> None:
         self.ether = Ether(Random(f"ether:{seed}"))  # noqa: S311 - which payloads are lost
-        cache = MemoryCache()
         self.worlds: list[World] = []
-        self.buses = [LossyBus(self.ether) for _ in range(count)]
+        self.buses: list[LossyBus | Sieve] = []
         # What each node sees of the stores that all share.
-        self.logs = [Shared(log) for _ in range(count)]
-        self.lives = [Shared(self.live) for _ in range(count)]
-        for number in range(count):
-            stores = Stores(
-                log=cast(Log, self.logs[number]),
-                live=cast(Live, self.lives[number]),
-                bus=self.buses[number],
-                media=MemoryBus(),
-                cache=cache,
+        self.logs: list[Shared] = []
+        self.lives: list[Shared] = []
+        self._places = Places(path)
+        if ground is not None:
+            self._places = Places(
+                path, database_url=ground.database_url, redis_url=ground.redis_url, redis_prefix=ground.prefix
             )
-            self.worlds.append(World(stores, NodeSettings(node_id=f"n{number + 1}", **settings)))
+        # The truth, as somebody sees it who is no node.
+        self._stores = open_stores(self._places)
+        self.log, self.live = self._stores.log, self._stores.live
+        self._in_memory: list[LossyBus] = []
+
+    def add(self, settings: NodeSettings) -> None:
+        """Make one more node; it is not started."""
+        stores = self._stores
+        is_owned = self._places.redis_url is not None
+        if is_owned:
+            stores = open_stores(replace(self._places, node_id=settings.node_id))
+            self.buses.append(Sieve(self.ether, stores.bus))
+        else:
+            self.buses.append(LossyBus(self.ether, self._in_memory))
+        self.logs.append(Shared(stores.log, is_owned=is_owned))
+        self.lives.append(Shared(stores.live, is_owned=is_owned))
+        seen = Stores(
+            log=cast(Log, self.logs[-1]),
+            live=cast(Live, self.lives[-1]),
+            bus=self.buses[-1],
+            media=MemoryBus(),
+            cache=stores.cache,
+        )
+        self.worlds.append(World(seen, settings))
+
+    async def start(self) -> None:
+        """Start the stores, then the nodes."""
+        if self._places.database_url is not None:
+            await asyncio.to_thread(migrate_log, self._places)
+        await self._stores.start(lambda channel, payload: None, lambda: None)
+        for node in self.nodes:
+            await node.start()
+
+    async def stop(self) -> None:
+        """Let all clients vanish, and stop the nodes."""
+        for world in self.worlds:
+            for client in world.clients:
+                if not client.connection.is_closed:
+                    client.vanish()
+        for node in self.nodes:
+            await node.stop()
+        await self._stores.close()
 
     @property
     def nodes(self) -> list[Node]:
@@ -189,20 +308,15 @@ class Cluster:
 
 
 @asynccontextmanager
-async def nodes(path: Path, count: int = 2, *, seed: int = 0, **settings: Any) -> AsyncIterator[Cluster]:
+async def nodes(
+    path: Path, count: int = 2, *, seed: int = 0, ground: Ground | None = None, **settings: Any
+) -> AsyncIterator[Cluster]:
     """Running nodes on one log; everything is closed at the end."""
-    log = SqliteLog(path)
-    await log.start()
-    cluster = Cluster(log, count, seed, settings)
+    cluster = Cluster(path, ground, seed)
+    for number in range(count):
+        cluster.add(NodeSettings(node_id=f"n{number + 1}", **settings))
     try:
-        for node in cluster.nodes:
-            await node.start()
+        await cluster.start()
         yield cluster
     finally:
-        for world in cluster.worlds:
-            for client in world.clients:
-                if not client.connection.is_closed:
-                    client.vanish()
-        for node in cluster.nodes:
-            await node.stop()
-        await log.close()
+        await cluster.stop()

@@ -2,17 +2,31 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from gateway.fanout import comparison as comparison_module
-from tests.runtime.nodes import Cluster, nodes
+from tests.runtime.nodes import Cluster, Ground, nodes
 from tests.runtime.world import Client
 from tests.waiting import turns, until
+
+Place = Callable[..., AbstractAsyncContextManager[Cluster]]
+
+
+@pytest.fixture(params=["memory", "servers"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where the nodes stand: on what is embedded, or on Postgres and Redis."""
+    if request.param == "memory":
+        return partial(nodes, tmp_path)
+    url, redis = request.getfixturevalue("postgres_url"), request.getfixturevalue("redis7").url
+    return partial(nodes, tmp_path, ground=Ground(url, redis, f"t{uuid4().hex[:8]}"))
 
 
 @pytest.fixture
@@ -44,9 +58,9 @@ async def pair(cluster: Cluster, **fields: Any) -> tuple[Client, Client, str]:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_everybody_gets_every_seq_once_in_order_whatever_the_bus_drops(
-    tmp_path: Path, hurried: None, seed: int
+    place: Place, hurried: None, seed: int
 ) -> None:
-    async with nodes(tmp_path, 3, seed=seed) as cluster:
+    async with place(3, seed=seed) as cluster:
         chance = Random(seed)  # noqa: S311 - who says what
         rooms: dict[str, list[Client]] = {}
         for _ in range(3):
@@ -77,8 +91,8 @@ async def test_everybody_gets_every_seq_once_in_order_whatever_the_bus_drops(
         assert cluster.ether.lost > 20
 
 
-async def test_a_lost_last_hint_is_found_within_five_seconds(tmp_path: Path) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_lost_last_hint_is_found_within_five_seconds(place: Place) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         cluster.ether.loss = 1.0
         await alice.send(session, "the last one before a pause")
@@ -87,8 +101,8 @@ async def test_a_lost_last_hint_is_found_within_five_seconds(tmp_path: Path) -> 
         assert time.monotonic() - begun < 5.0
 
 
-async def test_a_gap_of_the_bus_is_looked_into_at_once(tmp_path: Path) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_gap_of_the_bus_is_looked_into_at_once(place: Place) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         cluster.deafen(1)
         await alice.send(session, "lost")
@@ -96,8 +110,8 @@ async def test_a_gap_of_the_bus_is_looked_into_at_once(tmp_path: Path) -> None:
         await until(lambda: bob.messages(session) == [1], within=0.5)
 
 
-async def test_while_the_bus_is_away_rooms_are_compared_every_second(tmp_path: Path) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_while_the_bus_is_away_rooms_are_compared_every_second(place: Place) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         cluster.deafen(1)
         cluster.buses[1].state = "away"
@@ -110,9 +124,9 @@ async def test_while_the_bus_is_away_rooms_are_compared_every_second(tmp_path: P
 
 
 async def test_hints_of_several_nodes_that_overtake_each_other_are_awaited_and_not_read(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
-    async with nodes(tmp_path, 3) as cluster:
+    async with place(3) as cluster:
         alice = await cluster.client(0, "alice")
         session = await alice.open()
         others = [await cluster.member(n, f"u{n}", alice, session) for n in (1, 2)]
@@ -141,8 +155,8 @@ async def test_hints_of_several_nodes_that_overtake_each_other_are_awaited_and_n
 # -- ends
 
 
-async def test_a_lost_end_is_found_and_told_once_after_all_messages(tmp_path: Path, hurried: None) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_lost_end_is_found_and_told_once_after_all_messages(place: Place, hurried: None) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         channel = f"s:{session}"
         assert channel in cluster.buses[1].subscriptions
@@ -167,9 +181,9 @@ async def test_a_lost_end_is_found_and_told_once_after_all_messages(tmp_path: Pa
 
 
 async def test_a_session_that_is_gone_from_the_log_is_deleted_for_whoever_reads_it(
-    tmp_path: Path, hurried: None
+    place: Place, hurried: None
 ) -> None:
-    async with nodes(tmp_path) as cluster:
+    async with place() as cluster:
         _, bob, session = await pair(cluster)
         bob.outlet.lagging = True  # there is nothing left that it could read first
         log = cluster.nodes[1].comparison._log
@@ -188,10 +202,8 @@ async def test_a_session_that_is_gone_from_the_log_is_deleted_for_whoever_reads_
 # -- takeovers
 
 
-async def test_a_lost_takeover_is_found_and_the_older_attachment_let_go(
-    tmp_path: Path, hurried: None
-) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_lost_takeover_is_found_and_the_older_attachment_let_go(place: Place, hurried: None) -> None:
+    async with place() as cluster:
         first = await cluster.client(0, "alice")
         session = await first.open(exclusive=True)
         second = await cluster.client(1, "alice")
@@ -209,9 +221,9 @@ async def test_a_lost_takeover_is_found_and_the_older_attachment_let_go(
 
 
 async def test_a_comparison_that_overtakes_a_takeover_turns_nobody_out_who_made_it(
-    tmp_path: Path, hurried: None
+    place: Place, hurried: None
 ) -> None:
-    async with nodes(tmp_path) as cluster:
+    async with place() as cluster:
         alice = await cluster.client(0, "alice")
         session = await alice.open(exclusive=True)
         node = cluster.nodes[0]
@@ -235,8 +247,8 @@ async def test_a_comparison_that_overtakes_a_takeover_turns_nobody_out_who_made_
 # -- changes
 
 
-async def test_a_lost_removal_is_found_and_the_member_let_go(tmp_path: Path, hurried: None) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_lost_removal_is_found_and_the_member_let_go(place: Place, hurried: None) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         carol = await cluster.member(1, "carol", alice, session)
         await until(lambda: ("updated", 3) in events(bob, session))
@@ -251,8 +263,8 @@ async def test_a_lost_removal_is_found_and_the_member_let_go(tmp_path: Path, hur
         assert events(carol, session) == [("updated", 4)]
 
 
-async def test_a_lost_change_of_a_role_is_found(tmp_path: Path, hurried: None) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_lost_change_of_a_role_is_found(place: Place, hurried: None) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         cluster.ether.loss = 1.0
         await cluster.worlds[0].join(alice, session, "bob", "reader")
@@ -261,8 +273,8 @@ async def test_a_lost_change_of_a_role_is_found(tmp_path: Path, hurried: None) -
         assert (await bob.ask("send", session=session, content="no more"))["code"] == "forbidden"
 
 
-async def test_a_lost_title_is_told_once_and_with_what_it_is(tmp_path: Path, hurried: None) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_lost_title_is_told_once_and_with_what_it_is(place: Place, hurried: None) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         cluster.ether.loss = 1.0
         await alice.ask("update", session=session, title="first", context={"a": 1})
@@ -276,8 +288,8 @@ async def test_a_lost_title_is_told_once_and_with_what_it_is(tmp_path: Path, hur
         assert [version for _, version in events(bob, session)] == [4, 5]
 
 
-async def test_a_comparison_that_overtakes_a_hint_does_not_tell_a_version_twice(tmp_path: Path) -> None:
-    async with nodes(tmp_path) as cluster:
+async def test_a_comparison_that_overtakes_a_hint_does_not_tell_a_version_twice(place: Place) -> None:
+    async with place() as cluster:
         alice, bob, session = await pair(cluster)
         cluster.ether.delay_s = 0.06
 
@@ -303,9 +315,9 @@ async def test_a_comparison_that_overtakes_a_hint_does_not_tell_a_version_twice(
 
 
 async def test_members_changed_in_two_ways_at_once_end_up_as_the_log_has_them(
-    tmp_path: Path, hurried: None
+    place: Place, hurried: None
 ) -> None:
-    async with nodes(tmp_path, 3) as cluster:
+    async with place(3) as cluster:
         alice, bob, session = await pair(cluster)
         cluster.ether.delay_s, cluster.ether.loss = 0.03, 0.2
         assert alice.connection.identity is not None
@@ -330,10 +342,8 @@ async def test_members_changed_in_two_ways_at_once_end_up_as_the_log_has_them(
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_after_a_time_of_chaos_every_node_is_as_the_log(
-    tmp_path: Path, hurried: None, seed: int
-) -> None:
-    async with nodes(tmp_path, 3, seed=seed) as cluster:
+async def test_after_a_time_of_chaos_every_node_is_as_the_log(place: Place, hurried: None, seed: int) -> None:
+    async with place(3, seed=seed) as cluster:
         chance = Random(f"chaos:{seed}")  # noqa: S311
         owner = await cluster.client(0, "alice")
         assert owner.connection.identity is not None
