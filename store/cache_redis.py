@@ -6,37 +6,24 @@ stored. On a cluster the places of the keys are spread over its nodes; what has 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from hashlib import sha1
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from redis.asyncio.cluster import RedisCluster
-from redis.crc import key_slot
-from redis.exceptions import NoScriptError
-
 from store.cache import Entry
-from store.redis_client import TIMEOUT_S, open_client, translated
+from store.live_redis.scripts import Command, Script
+from store.live_redis.wire import Wire
+from store.redis_client import TIMEOUT_S, translated
 
-# A call takes Redis less than a millisecond. What comes while all are in use waits, within the limit of time.
-CONNECTIONS: Final = 8
 # What one command may hold: while Redis is at it, it does nothing else. 100 entries take it a third of a ms.
 CHUNK_ENTRIES: Final = 100
 CHUNK_BYTES: Final = 1024 * 1024
 # Longer ones are few messages, cheap to read from the log, and would fill the memory of Redis.
 VALUE_BYTES: Final = 512 * 1024
 
-_LUA: Final = Path(__file__).parent / "lua"
-
-
-class _Script:
-    """A script, and the name under which Redis knows it once it has seen it."""
-
-    def __init__(self, name: str) -> None:
-        self.text = (_LUA / name).read_text("utf-8")
-        self.sha = sha1(self.text.encode()).hexdigest()  # noqa: S324 (Redis names them so)
+PUT: Final = Script("cache_put")
+DROP: Final = Script("cache_drop")
+OUTDATE: Final = Script("cache_outdate")
 
 
 class _Change(NamedTuple):
@@ -55,13 +42,8 @@ class RedisCache:
     """Entries in Redis or in a Redis Cluster. An absent server is no failure of `start`."""
 
     def __init__(self, url: str, prefix: str) -> None:
-        self._client = open_client(url, connections=CONNECTIONS)
-        self._is_cluster = isinstance(self._client, RedisCluster)
+        self._wire = Wire(url)
         self._begin = f"{prefix}:cache:"
-        self._places = asyncio.Semaphore(CONNECTIONS)
-        self._put_script = _Script("cache_put.lua")
-        self._drop_script = _Script("cache_drop.lua")
-        self._outdate_script = _Script("cache_outdate.lua")
 
     @property
     def weight(self) -> None:
@@ -72,8 +54,7 @@ class RedisCache:
         """Nothing to do: the first call connects."""
 
     async def close(self) -> None:
-        with translated():
-            await self._client.aclose()
+        await self._wire.close()
 
     async def get(self, key: str) -> bytes | None:
         (value,) = await self.get_many([key])
@@ -85,8 +66,9 @@ class RedisCache:
         names = [self._name(key) for key in keys]
         by_slot: dict[int, list[str]] = {}
         for name in names:
-            by_slot.setdefault(self._slot(name), []).append(name)
-        answers = await self._ask([("MGET", *together) for together in by_slot.values()])
+            by_slot.setdefault(self._wire.slot_of(name), []).append(name)
+        commands = [Command(together[0], ("MGET", *together)) for together in by_slot.values()]
+        answers = await self._ask(commands)
         found = dict(zip(chain.from_iterable(by_slot.values()), chain.from_iterable(answers), strict=True))
         return [_value(found[name]) for name in names]
 
@@ -95,12 +77,12 @@ class RedisCache:
             await self.drop(key, version=version, ttl_ms=ttl_ms)
             return False
         change = _Change(self._name(key), (version, value))
-        return await self._run(self._put_script, [change], ttl_ms) == [1]
+        return await self._run(PUT, [change], ttl_ms) == [1]
 
     async def put_many(self, entries: Sequence[Entry], *, ttl_ms: int) -> None:
         fitting = [entry for entry in entries if len(entry[1]) <= VALUE_BYTES]
         changes = [_Change(self._name(key), (version, value)) for key, value, version in fitting]
-        await self._run(self._put_script, changes, ttl_ms)
+        await self._run(PUT, changes, ttl_ms)
         if len(fitting) < len(entries):
             too_long = [(key, version) for key, value, version in entries if len(value) > VALUE_BYTES]
             await self.drop_many(too_long, ttl_ms=ttl_ms)
@@ -110,36 +92,28 @@ class RedisCache:
 
     async def drop_many(self, versions: Sequence[tuple[str, int]], *, ttl_ms: int) -> None:
         changes = [_Change(self._name(key), (version,)) for key, version in versions]
-        await self._run(self._drop_script, changes, ttl_ms)
+        await self._run(DROP, changes, ttl_ms)
 
     async def now_ms(self, key: str) -> int:
         # TIME itself names no key: a cluster would not know whom to ask.
-        ((seconds, microseconds),) = await self._ask([("EVAL", _TIME, 1, self._name(key))])
+        name = self._name(key)
+        ((seconds, microseconds),) = await self._ask([Command(name, ("EVAL", _TIME, 1, name))])
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def outdate_many(self, keys: Sequence[str], *, margin_ms: int, ttl_ms: int) -> None:
         changes = [_Change(self._name(key), (margin_ms,)) for key in keys]
-        await self._run(self._outdate_script, changes, ttl_ms)
+        await self._run(OUTDATE, changes, ttl_ms)
 
     def _name(self, key: str) -> str:
         """Where a value lies. A cluster looks at what stands in braces: the place, or else the whole key."""
         place, bar, rest = key.partition("|")
         return f"{self._begin}{{{place}}}{bar}{rest}"
 
-    def _slot(self, name: str) -> int:
-        """Commands may name keys of one slot only; without a cluster there is one."""
-        return key_slot(name.encode()) if self._is_cluster else 0
-
-    async def _run(self, script: _Script, changes: Sequence[_Change], ttl_ms: int) -> list[int]:
+    async def _run(self, script: Script, changes: Sequence[_Change], ttl_ms: int) -> list[int]:
         """Run a script over all changes, in one round trip; what it said of each, chunk by chunk."""
         if not changes:
             return []
-        calls = [_call(chunk, ttl_ms) for chunk in self._chunks(changes)]
-        answers = await self._ask([("EVALSHA", script.sha, *call) for call in calls])
-        for number, answer in enumerate(answers):
-            if isinstance(answer, NoScriptError):
-                # Redis was started anew, or this is another node of the cluster.
-                (answers[number],) = await self._ask([("EVAL", script.text, *calls[number])])
+        answers = await self._ask([_call(script, chunk, ttl_ms) for chunk in self._chunks(changes)])
         return list(chain.from_iterable(answer or () for answer in answers))
 
     def _chunks(self, changes: Sequence[_Change]) -> Iterator[list[_Change]]:
@@ -147,7 +121,7 @@ class RedisCache:
         gathered: dict[int, list[_Change]] = {}
         weights: Counter[int] = Counter()
         for change in changes:
-            slot = self._slot(change.name)
+            slot = self._wire.slot_of(change.name)
             chunk = gathered.setdefault(slot, [])
             chunk.append(change)
             weights[slot] += change.bytes
@@ -156,34 +130,20 @@ class RedisCache:
                 del weights[slot]
         yield from gathered.values()
 
-    async def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Send commands at once; their answers, that a script is not known among them. Unavailable."""
-        async with self._connection():
-            pipeline: Any = self._client.pipeline() if self._is_cluster else self._client.pipeline(False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            for answer in answers:
-                if isinstance(answer, Exception) and not isinstance(answer, NoScriptError):
-                    raise answer
-        return answers
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[None]:
-        """One of the connections, for a bounded time. Who cancels a call gives up its connection with it."""
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands at once; their answers, in a bounded time. Unavailable."""
         with translated():
-            async with asyncio.timeout(TIMEOUT_S), self._places:
-                yield
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._wire.call(commands)
 
 
 # KEYS[1]: whose keeper is asked; returns the seconds and microseconds of its clock.
 _TIME: Final = "return redis.call('TIME')"
 
 
-def _call(chunk: Iterable[_Change], ttl_ms: int) -> tuple[Any, ...]:
-    """The number of keys, KEYS and ARGV of the scripts."""
+def _call(script: Script, chunk: Iterable[_Change], ttl_ms: int) -> Command:
     keys = [name for change in chunk for name in (change.name, f"{change.name}:floor")]
-    return len(keys), *keys, ttl_ms, *chain.from_iterable(change.arguments for change in chunk)
+    return script.call(keys, ttl_ms, *chain.from_iterable(change.arguments for change in chunk))
 
 
 def _value(stored: bytes | None) -> bytes | None:

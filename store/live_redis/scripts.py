@@ -22,7 +22,7 @@ class Script:
     known: Final[dict[str, str]] = {}  # text by name, for a Redis that has not
 
     def __init__(self, name: str) -> None:
-        text = (_LUA / f"live_{name}.lua").read_text("utf-8")
+        text = (_LUA / f"{name}.lua").read_text("utf-8")
         self.sha = sha1(text.encode()).hexdigest()  # noqa: S324 (Redis names them so)
         self.known[self.sha] = text
 
@@ -82,15 +82,15 @@ class _Call(Generic[T]):
         self.writes = 0
 
 
-CONNECTIONS: Final = Script("connections")
-USERS: Final = Script("users")
-MEMBERS: Final = Script("members")
-ADMIT: Final = Script("admit")
-FORGET: Final = Script("forget")
-REMOVE: Final = Script("remove")
-LIST: Final = Script("list")
-LEAVE: Final = Script("leave")
-PUT_RECORDS: Final = Script("put_records")
-RECORDS: Final = Script("records")
-PUT_ONCE: Final = Script("put_once")
-TAKE_ONCE: Final = Script("take_once")
+CONNECTIONS: Final = Script("live_connections")
+USERS: Final = Script("live_users")
+MEMBERS: Final = Script("live_members")
+ADMIT: Final = Script("live_admit")
+FORGET: Final = Script("live_forget")
+REMOVE: Final = Script("live_remove")
+LIST: Final = Script("live_list")
+LEAVE: Final = Script("live_leave")
+PUT_RECORDS: Final = Script("live_put_records")
+RECORDS: Final = Script("live_records")
+PUT_ONCE: Final = Script("live_put_once")
+TAKE_ONCE: Final = Script("live_take_once")
