@@ -200,7 +200,7 @@ class Side(asyncio.Protocol):
         if (other := self._open_other()) is not None:
             other.write(data)
         elif self._other is None and self._transport is not None:
-            # No more is read before there is somebody to pass it to. To pause in connection_made is not enough:
+            # No more is read before there is somebody to pass it to. A pause in connection_made would not do:
             # uvloop begins to read after that all the same.
             self._early.append(data)
             self._transport.pause_reading()
