@@ -61,10 +61,11 @@ def test_ports_are_outside_of_those_that_clients_are_given() -> None:
     assert max(ports) + 10_000 < low
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres as somebody else")
 def test_where_the_other_user_cannot_enter_a_link_leads_to_where_it_can(tmp_path: Path) -> None:
     other = account.unprivileged()
-    assert other is not None
+    if other is None:
+        assert os.geteuid() != 0  # whoever is not root runs Postgres as themselves
+        return
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     made = account.dwelling(closed / "here", other, keep=False)
