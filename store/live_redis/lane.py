@@ -76,6 +76,8 @@ class Lane:
 
     async def _run(self) -> None:
         try:
+            # What else is asked in this turn of the loop goes along.
+            await asyncio.sleep(0)
             while self._waiting:
                 parcels = self._next(PIPELINE_BYTES)
                 try:
