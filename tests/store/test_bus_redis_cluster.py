@@ -17,7 +17,7 @@ from store.bus_redis.layout import SLOTS, Layout
 from store.bus_redis.server import Address, Server
 from store.errors import Unavailable
 from tests.store.bus_nodes import BusNode, bus_nodes, is_heard
-from tests.waiting import until
+from tests.waiting import later, until
 
 CHANNELS = [f"s:{number}" for number in range(60)]
 
@@ -45,7 +45,11 @@ def owner_of(cluster: RedisClusterServers, slot: int) -> RedisServer:
 
 
 def give(cluster: RedisClusterServers, slot: int, to: RedisServer) -> None:
-    """Move an empty slot, as `redis-cli --cluster reshard` does at the end."""
+    """Move an empty slot, as `redis-cli --cluster reshard` does."""
+    source = owner_of(cluster, slot)
+    # Without these the new owner's claim is no newer than the old one's, and the nodes quarrel.
+    to.run("CLUSTER", "SETSLOT", str(slot), "IMPORTING", str(source.run("CLUSTER", "MYID")))
+    source.run("CLUSTER", "SETSLOT", str(slot), "MIGRATING", str(to.run("CLUSTER", "MYID")))
     for server in [to, *(each for each in cluster.nodes if each is not to)]:
         server.run("CLUSTER", "SETSLOT", str(slot), "NODE", str(to.run("CLUSTER", "MYID")))
 
@@ -67,6 +71,20 @@ async def test_a_channel_follows_its_slot_to_another_node(cluster: RedisClusterS
         await until(lambda: heard_again(here, there, "s:7"))
         await all_heard(here, there)
         assert there.bus.losses == 0, "no connection had to be given up for it"
+        # And that was it: nobody goes on looking for what has moved.
+        await later(1.0)
+        asked = slots_asked(cluster)
+        await later(1.0)
+        assert slots_asked(cluster) == asked
+
+
+def slots_asked(cluster: RedisClusterServers) -> int:
+    """How often the nodes of the cluster were asked where the slots are."""
+    asked = 0
+    for server in cluster.nodes:
+        told = server.run("INFO", "commandstats")
+        asked += told.get("cmdstat_cluster|slots", {}).get("calls", 0)
+    return asked
 
 
 def heard_again(here: BusNode, there: BusNode, channel: str) -> bool:
