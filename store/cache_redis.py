@@ -11,9 +11,9 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from store.cache import Entry
-from store.live_redis.scripts import Command, Script
-from store.live_redis.wire import Wire
 from store.redis_client import TIMEOUT_S, translated
+from store.redis_wire.scripts import Command, Script
+from store.redis_wire.wire import Wire
 
 # What one command may hold: while Redis is at it, it does nothing else. 100 entries take it a third of a ms.
 CHUNK_ENTRIES: Final = 100

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from store.live import OnceKind
-from store.live_redis.scripts import Command
+from store.redis_wire.scripts import Command
 from store.types import ConnectionEntry
 
 _FIELDS: Final = ("node", "user", "sessions", "ip", "port", "since")

@@ -21,10 +21,9 @@ from store.live_redis.scripts import (
     PUT_RECORDS,
     RECORDS,
     TAKE_ONCE,
-    Calls,
-    Command,
 )
-from store.live_redis.wire import Wire
+from store.redis_wire.scripts import Calls, Command
+from store.redis_wire.wire import Wire
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
 
 # Replies of one pipeline when a session has very many connections: about 100 KiB.

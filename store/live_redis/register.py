@@ -12,8 +12,9 @@ from typing import Any, Final, TypeAlias
 from store.errors import Unavailable
 from store.live import Arrival
 from store.live_redis.keys import Keys, fields
-from store.live_redis.scripts import CONNECTIONS, FORGET, MEMBERS, REMOVE, USERS, Calls, Command
-from store.live_redis.wire import Wire
+from store.live_redis.scripts import CONNECTIONS, FORGET, MEMBERS, REMOVE, USERS
+from store.redis_wire.scripts import Calls, Command
+from store.redis_wire.wire import Wire
 from store.types import ConnectionEntry
 
 # Connections in one write: about 150 KiB, and 2 ms of building it.

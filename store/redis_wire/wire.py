@@ -13,10 +13,10 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError
 
-from store.live_redis.lane import Connect, Lane
-from store.live_redis.scripts import Command
-from store.live_redis.topology import Topology, connection_to
 from store.redis_client import open_client, translated
+from store.redis_wire.lane import Connect, Lane
+from store.redis_wire.scripts import Command
+from store.redis_wire.topology import Topology, connection_to
 
 # One conversation at a time with each server, and one connection in reserve while another is being closed.
 CONNECTIONS: Final = 2

@@ -15,8 +15,8 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.errors import Unavailable
-from store.live_redis.scripts import Command
 from store.redis_client import TIMEOUT_S
+from store.redis_wire.scripts import Command
 
 # One pipeline; a caller's own commands are never parted. Beyond this replies come back in batches, too.
 PIPELINE_BYTES: Final = 256 * 1024
