@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.servers.redis import RedisClusterServers, RedisServer
 from tests.cluster.trial import Size, Trial, trial
 from tests.cluster.world import Ground
 from tests.evidence.timing import Spread, ack_delays, delivery_delays
@@ -37,6 +38,21 @@ async def test_three_nodes_keep_one_order_and_everybody_gets_everything(
 ) -> None:
     async with trial(tmp_path, ground, CROWD) as run:
         await traffic(run, 10.0)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["redis62", "redis_cluster"])
+async def test_an_old_redis_and_a_cluster_serve_three_nodes_as_well(
+    kind: str, tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    server: RedisServer | RedisClusterServers = request.getfixturevalue(kind)
+    async with trial(tmp_path, Ground(database, server.url), Size(clients=45, sessions=15)) as run:
+        await run.until_indexes_are_true()
+        async with run.crowd.talking(60.0):
+            await later(3.0)
+        assert await run.verdict() == []
+        assert run.crowd.losses == []
+    assert Spread.of(list(delivery_delays(run.history.records))).p50 < 0.5
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
+from store.redis_client import is_cluster
 from tests.cluster.crowd import Crowd
 from tests.cluster.world import World
 from tests.evidence.indexes import Key, Leases, Living, Snapshot, Untrue, check_indexes
@@ -15,13 +17,24 @@ BATCH: Final = 500
 
 async def take_snapshot(url: str, prefix: str) -> Snapshot:
     """Read every key. Not at one moment, but each of them after the last thing that was done to the crowd."""
-    async with Redis.from_url(url, decode_responses=True) as redis:
-        seconds, micros = await redis.time()
-        names = sorted({name async for name in redis.scan_iter(f"{prefix}:*", count=BATCH)})
-        keys: list[Key] = []
-        for start in range(0, len(names), BATCH):
-            keys += await _keys(redis, names[start : start + BATCH])
-    return Snapshot(prefix=prefix, now_ms=seconds * 1000 + micros // 1000, keys=keys)
+    keys: list[Key] = []
+    now_ms = 0
+    for server in await _servers(url):
+        async with Redis.from_url(server, decode_responses=True) as redis:
+            seconds, micros = await redis.time()
+            now_ms = max(now_ms, seconds * 1000 + micros // 1000)
+            names = sorted({name async for name in redis.scan_iter(f"{prefix}:*", count=BATCH)})
+            for start in range(0, len(names), BATCH):
+                keys += await _keys(redis, names[start : start + BATCH])
+    return Snapshot(prefix=prefix, now_ms=now_ms, keys=keys)
+
+
+async def _servers(url: str) -> list[str]:
+    """The one server, or each primary of a cluster."""
+    if not is_cluster(url):
+        return [url]
+    async with RedisCluster.from_url(url.replace("+cluster", "")) as cluster:
+        return [f"redis://{node.host}:{node.port}" for node in cluster.get_primaries()]
 
 
 async def _keys(redis: "Redis", names: Sequence[str]) -> list[Key]:
