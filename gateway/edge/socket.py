@@ -64,7 +64,7 @@ _PROBE_FRAME: Final = frames.frame(frames.PING, _PROBE)
 
 # Who is heard anyway lives, and a ping with its pong costs as much as a heartbeat with its answer: of such a
 # peer only every fifth ping is sent, to measure the round trip.
-_SPARED_PINGS: Final = 4
+_SENT_OF: Final = 5
 
 # Two seconds' worth may come at once: pings gather while a phone is in a tunnel.
 _PING_BURST_S: Final = 2
@@ -108,30 +108,10 @@ class Socket(Listener):
     """One connection. Lives from the handshake to `on_closed`; an entry of the wheel."""
 
     __slots__ = (
-        "_assembly",
-        "_deadline",
-        "_edge",
-        "_handler",
-        "_heard_at",
-        "_is_deaf",
-        "_is_large",
-        "_mark",
-        "_now",
-        "_owed",
-        "_ping_at",
-        "_pinged_at",
-        "_pings",
-        "_plain",
-        "_progress_at",
-        "_reader",
-        "_spared",
-        "address",
-        "code",
-        "filed",
-        "message_bytes",
-        "outbox",
-        "transport",
-    )
+        "_assembly", "_deadline", "_edge", "_handler", "_heard_at", "_is_deaf", "_is_large", "_mark",
+        "_now", "_owed", "_ping_at", "_pinged_at", "_pings", "_plain", "_progress_at", "_reader",
+        "_spared", "address", "code", "filed", "message_bytes", "outbox", "transport",
+    )  # fmt: skip
 
     def __init__(self, edge: "Edge", transport: asyncio.Transport, handler: Handler, address: str) -> None:
         limits = edge.limits
@@ -150,7 +130,7 @@ class Socket(Listener):
         self._heard_at = now
         self._ping_at = now + random.uniform(0.0, limits.ping_s)  # noqa: S311 - spread, not a secret
         self._pinged_at = 0.0
-        self._spared = _SPARED_PINGS  # pings in a row that were not needed; the first measures
+        self._spared = -1  # pings in a row that were not needed; the first one measures
         self._progress_at = now
         self._mark = (0, 0)
         self._deadline = inf  # of the close handshake
@@ -303,10 +283,8 @@ class Socket(Listener):
             self.close(CloseCode.SILENT, CloseCode.SILENT.reason)
         elif now >= self._ping_at:
             self._ping_at = now + limits.ping_s
-            if now - self._heard_at < limits.ping_s and self._spared < _SPARED_PINGS:
-                self._spared += 1
-            else:
-                self._spared = 0
+            self._spared = (self._spared + 1) % _SENT_OF if now - self._heard_at < limits.ping_s else 0
+            if not self._spared:
                 self._pinged_at = now
                 self.outbox.put(_PROBE_FRAME)
             if self.buffer_bytes > _LARGE_BYTES:
