@@ -5,6 +5,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp
 
+from gateway.api.bounded import BoundedSessions
 from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
 from gateway.api.services import Services
@@ -41,7 +42,7 @@ class Gateway:
         self.edge = Edge(edge_limits(settings), self._accept)
         self.is_demo = settings.is_loopback and not settings.has_credentials
         services = Services(
-            sessions=self.node.sessions,
+            sessions=BoundedSessions(self.node.sessions, self.node.health),
             tokens=self.tokens,
             tickets=tickets,
             holds=revocations.holds,

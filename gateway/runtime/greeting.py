@@ -14,7 +14,7 @@ from gateway.protocol import frames, replies
 from gateway.protocol.close import CloseCode
 from gateway.runtime import resumption, sending
 from gateway.runtime.attaching import arrived, enter
-from gateway.runtime.patience import limited
+from gateway.runtime.patience import away, has_run_out, limited
 from store.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -133,12 +133,15 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
         if reference.since is not None or reference.session not in wanted:
             wanted[reference.session] = reference.since
     fault: errors.Unavailable | None = None
+    begun = connection.node.clock.monotonic()
     for session, since in wanted.items():
         if connection.is_over:
             return
         try:
+            if has_run_out(begun, connection.node.clock.monotonic()):
+                fault = fault or away()
             if fault is not None:
-                raise fault  # one has waited for the log in vain: the others need not
+                raise fault  # those before have waited for the log for long, or in vain: the others need not
             async with limited(connection.node.health):
                 await enter(connection, session, since, None)
         except errors.GatewayError as error:

@@ -101,12 +101,12 @@ class Leases:
             del self._marks[next(iter(self._marks))]
 
     async def flush(self) -> None:
-        """Write what has gathered. Unavailable: it stays for the next time.
+        """Write all that has gathered. Unavailable: it stays for the next time.
 
         Indexes and watermarks live in different stores: one being away is no reason to keep from the other.
         """
         fault: Unavailable | None = None
-        for part in (self._flush_live, self._flush_marks):
+        for part in (self.flush_live, self.flush_marks):
             try:
                 await part()
             except Unavailable as error:
@@ -180,7 +180,8 @@ class Leases:
 
     # -- the flush
 
-    async def _flush_live(self) -> None:
+    async def flush_live(self) -> None:
+        """Write what has gathered for the indexes. Unavailable: it stays for the next time."""
         await self._flush_connections()
         await self._flush_departed()
 
@@ -253,7 +254,8 @@ class Leases:
             _, token, _ = self._departed.pop(connection)
             self._unwritten -= {token}
 
-    async def _flush_marks(self) -> None:
+    async def flush_marks(self) -> None:
+        """Write the watermarks that have gathered. Unavailable: they stay for the next time."""
         if not self._marks:
             return
         marks, self._marks = self._marks, {}

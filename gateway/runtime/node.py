@@ -110,7 +110,7 @@ class Node:
             settings.session_ttl_s,
             settings.sessions_per_user,
         )
-        self.committer = Committer(self.records, self.publisher, clock, metrics)
+        self.committer = Committer(self.records, self.publisher, clock, self)
         self.requests = Requests(self)
         self.sweeper = Sweeper(self)
         self.connections: dict[str, Connection] = {}
@@ -132,7 +132,9 @@ class Node:
             # The indexes are soft state: a node starts without them just as it goes on without them.
             _logger.warning("node_not_registered", error=str(error))
         self._committing = asyncio.get_running_loop().create_task(self._commit())
-        self.tasks.every(FLUSH_S, "leases", self.leases.flush)
+        # Two, since they go to different stores: one that hangs does not hold up what goes to the other.
+        self.tasks.every(FLUSH_S, "leases", self.leases.flush_live)
+        self.tasks.every(FLUSH_S, "marks", self.leases.flush_marks)
         self.tasks.every(self.settings.sweep_s, "sweeper", self.sweeper.sweep)
         self.tasks.keep("comparison", self.comparison.run)
         self.tasks.keep("health of redis", self.health.watch_redis)
@@ -170,6 +172,11 @@ class Node:
                 return
             except Exception:
                 _logger.exception("task_failed", task="committer")
+
+    def committed(self, drafts: int, seconds: float) -> None:
+        """Of the committer: the log has answered one group."""
+        self.metrics.committed(drafts, seconds)
+        self.health.log_answered()
 
     async def _renew_lease(self) -> None:
         entry = NodeEntry(

@@ -22,9 +22,19 @@ async def limited(health: Health | None = None) -> AsyncIterator[None]:
     those who found out.
     """
     if health is not None and health.is_in("postgres_away"):
-        raise errors.Unavailable(_MESSAGE, retry_after_ms=RETRY_AFTER_MS)
+        raise away()
     try:
         async with asyncio.timeout(REQUEST_LIMIT_S):
             yield
     except TimeoutError as error:
-        raise errors.Unavailable(_MESSAGE, retry_after_ms=RETRY_AFTER_MS) from error
+        raise away() from error
+
+
+def away() -> errors.Unavailable:
+    """What a client is told when the log does not answer."""
+    return errors.Unavailable(_MESSAGE, retry_after_ms=RETRY_AFTER_MS)
+
+
+def has_run_out(begun: float, now: float) -> bool:
+    """Whether a request of several parts has waited for long enough; monotonic seconds."""
+    return now - begun > REQUEST_LIMIT_S

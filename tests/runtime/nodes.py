@@ -18,7 +18,7 @@ from store.live import Live
 from store.log import Log
 from store.open import Places, Stores, migrate_log, open_stores
 from tests.runtime.world import Client, World
-from tests.waiting import turns
+from tests.waiting import later, turns
 
 
 @dataclass
@@ -186,6 +186,7 @@ class Shared:
         self._is_away = False
         self._answering = asyncio.Event()
         self._answering.set()
+        self.delay_s = 0.0
         self.asked = 0
 
     def go_away(self) -> None:
@@ -212,6 +213,8 @@ class Shared:
 
         async def call(*given: Any, **more: Any) -> Any:
             self.asked += 1
+            if self.delay_s:
+                await later(self.delay_s)
             await self._answering.wait()
             if self._is_away:
                 raise Unavailable("away")

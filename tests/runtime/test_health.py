@@ -120,6 +120,17 @@ async def test_one_slow_answer_is_no_outage() -> None:
         assert p.changes == 0
 
 
+async def test_a_log_that_commits_is_there_however_long_its_probe_waits() -> None:
+    async with patient() as p:
+        p.log.answering.clear()
+        with capture_logs() as lines:
+            for _ in range(4):
+                await p.probed(p.log, 1)
+                p.health.log_answered()
+        assert told(lines) == []
+        await until(lambda: p.health.is_in("postgres_away"))
+
+
 async def test_a_store_that_hangs_does_not_keep_the_others_from_being_probed() -> None:
     async with patient() as p:
         p.log.answering.clear()

@@ -130,6 +130,39 @@ async def test_a_hello_with_many_sessions_waits_for_the_log_once(
         assert again.outlet.closed is None
 
 
+async def test_a_hello_with_many_sessions_does_not_wait_for_a_slow_log_for_each(
+    tmp_path: Path, hurried: None
+) -> None:
+    async with nodes(tmp_path, 1) as cluster:
+        alice = await cluster.client(0, "alice")
+        sessions = [await alice.open() for _ in range(20)]
+        cluster.logs[0].delay_s = 0.15
+        begun = time.monotonic()
+        again = cluster.worlds[0].connect()
+        await again.hello("alice", attach=[{"session": session, "since": 0} for session in sessions])
+        answers = [await again.next("attached", "error") for _ in sessions]
+        assert time.monotonic() - begun < LIMIT_S + 0.15
+        kinds = [answer["type"] for answer in answers]
+        assert 2 <= kinds.count("attached") <= 4
+        assert all(answer.get("code", "unavailable") == "unavailable" for answer in answers)
+
+
+async def test_markers_that_the_log_does_not_take_do_not_hold_up_the_indexes(tmp_path: Path) -> None:
+    async with nodes(tmp_path, 1) as cluster:
+        alice, bob, session = await room(cluster)
+        cluster.logs[0].hang()
+        bob.say("read", session=session, seq=1)
+        await until(lambda: not cluster.nodes[0].leases._marks)  # on their way
+        bob.vanish()
+
+        async def is_gone() -> bool:
+            here = await cluster.live.connections_of_session("default", session)
+            return [entry.id for entry in here] == [alice.connection.id]
+
+        await until(is_gone, within=1.0)
+        cluster.logs[0].come_back()
+
+
 async def test_while_the_indexes_are_away_clients_come_talk_and_go(tmp_path: Path, hurried: None) -> None:
     async with nodes(tmp_path, 2) as cluster:
         alice, bob, session = await room(cluster)

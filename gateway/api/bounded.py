@@ -1,0 +1,40 @@
+"""The sessions as HTTP callers reach them: no call waits for the log longer than a frame's would."""
+
+from gateway.api.services import SessionService
+from gateway.auth.identity import Identity
+from gateway.runtime.health import Health
+from gateway.runtime.patience import limited
+from gateway.runtime.sessions import SessionSpec
+from store.types import Cursor, Listing, Member, Role, Session
+
+
+class BoundedSessions:
+    """Writes are refused at once while the log is known to be away; reads may yet be in the cache."""
+
+    def __init__(self, sessions: SessionService, health: Health) -> None:
+        self._sessions = sessions
+        self._health = health
+
+    async def create(self, identity: Identity, spec: SessionSpec) -> Session:
+        async with limited(self._health):
+            return await self._sessions.create(identity, spec)
+
+    async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
+        async with limited():
+            return await self._sessions.list_for(identity, before, limit)
+
+    async def members(self, identity: Identity, session: str) -> list[Member]:
+        async with limited():
+            return await self._sessions.members(identity, session)
+
+    async def cursors(self, identity: Identity, session: str) -> list[Cursor]:
+        async with limited():
+            return await self._sessions.cursors(identity, session)
+
+    async def put_member(self, identity: Identity, session: str, user: str, role: Role) -> Session:
+        async with limited(self._health):
+            return await self._sessions.put_member(identity, session, user, role)
+
+    async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
+        async with limited(self._health):
+            return await self._sessions.remove_member(identity, session, user)
