@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from loadtest.servers.binaries import find_redis
-from loadtest.servers.ports import free_port
 from loadtest.servers.redis import RedisClusterServers, RedisServer
 from store.bus_redis import bus as bus_module
 from store.bus_redis import layout
@@ -17,6 +15,7 @@ from store.bus_redis.layout import SLOTS, Layout
 from store.bus_redis.server import Address, Server
 from store.errors import Unavailable
 from tests.store.bus_nodes import BusNode, bus_nodes, is_heard
+from tests.store.clusters import add_replica, follows, give, owner_of
 from tests.waiting import later, until
 
 CHANNELS = [f"s:{number}" for number in range(60)]
@@ -37,21 +36,6 @@ def cluster(tmp_path: Path) -> Iterator[RedisClusterServers]:
 
 def slot_of(node: BusNode, channel: str) -> int:
     return key_slot(f"{node.prefix}:bus:{{{channel}}}".encode())
-
-
-def owner_of(cluster: RedisClusterServers, slot: int) -> RedisServer:
-    """The nodes have thirds of the slots."""
-    return cluster.nodes[slot * 3 // 16384]
-
-
-def give(cluster: RedisClusterServers, slot: int, to: RedisServer) -> None:
-    """Move an empty slot, as `redis-cli --cluster reshard` does."""
-    source = owner_of(cluster, slot)
-    # Without these the new owner's claim is no newer than the old one's, and the nodes quarrel.
-    to.run("CLUSTER", "SETSLOT", str(slot), "IMPORTING", str(source.run("CLUSTER", "MYID")))
-    source.run("CLUSTER", "SETSLOT", str(slot), "MIGRATING", str(to.run("CLUSTER", "MYID")))
-    for server in [to, *(each for each in cluster.nodes if each is not to)]:
-        server.run("CLUSTER", "SETSLOT", str(slot), "NODE", str(to.run("CLUSTER", "MYID")))
 
 
 async def all_heard(here: BusNode, there: BusNode) -> None:
@@ -126,29 +110,7 @@ async def test_the_whole_cluster_is_killed_and_comes_back(cluster: RedisClusterS
 
 @pytest.fixture
 def replica(cluster: RedisClusterServers, tmp_path: Path) -> RedisServer:
-    """A fourth node, which follows the second."""
-    settings = {
-        "cluster-enabled": "yes",
-        "cluster-config-file": "nodes.conf",
-        "cluster-node-timeout": "1000",
-        "repl-diskless-sync-delay": "0",
-    }
-    primary = cluster.nodes[1]
-    primary.run("CONFIG", "SET", "repl-diskless-sync-delay", "0")
-    for server in cluster.nodes:
-        server.run("CONFIG", "SET", "cluster-node-timeout", "1000")
-    started = RedisServer(find_redis("installed"), tmp_path / "replica", free_port(beside=10_000), settings)
-    started.prepare()
-    started.again()
-    cluster.nodes.append(started)
-    started.run("CLUSTER", "MEET", "127.0.0.1", str(primary.port))
-    cluster.until_whole()
-    started.run("CLUSTER", "REPLICATE", str(primary.run("CLUSTER", "MYID")))
-    return started
-
-
-def follows(replica: RedisServer) -> bool:
-    return "connected" in replica.run("ROLE")
+    return add_replica(cluster, tmp_path / "replica")
 
 
 async def test_a_replica_takes_over_from_a_primary_that_is_killed(

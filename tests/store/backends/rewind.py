@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import redis
+import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -56,6 +57,17 @@ class Contents:
         return {
             key.decode().removeprefix(f"{self._prefix}:"): client.pttl(key) for client, key in self._all()
         }
+
+    def put_member(self, key: str, member: str, lease_ms: int) -> None:
+        """Write a member into an index, and nothing else."""
+        name = f"{self._prefix}:{key}"
+        for client in self._clients:
+            try:
+                seconds, micros = client.time()
+                client.zadd(name, {member: seconds * 1000 + micros // 1000 + lease_ms})
+                client.pexpire(name, lease_ms)
+            except redis.exceptions.MovedError:
+                continue  # it lies on another node
 
     def age(self, ms: int) -> None:
         """Make everything older."""
