@@ -10,6 +10,8 @@ _LOWEST: Final = 11_000
 _TRIES: Final = 1000
 
 _given: set[int] = set()
+# Not the common source of chance: a test that seeds it would get the same ports as another run that does.
+_chance: Final = random.SystemRandom()
 
 
 def free_port(*, beside: int = 0) -> int:
@@ -20,11 +22,27 @@ def free_port(*, beside: int = 0) -> int:
     """
     limit = _first_of_clients() - beside
     for _ in range(_TRIES):
-        port = random.randrange(_LOWEST, limit) if limit > _LOWEST else _from_system()  # noqa: S311
-        if port not in _given and _is_free(port) and (not beside or _is_free(port + beside)):
-            _given.add(port)
+        port = _chance.randrange(_LOWEST, limit) if limit > _LOWEST else _from_system()
+        wanted = {port, port + beside}
+        if not wanted & _given and all(map(_is_free, wanted)):
+            _given.update(wanted)
             return port
     raise OSError("no free TCP port was found on 127.0.0.1")
+
+
+def reserve(port: int) -> socket.socket:
+    """Hold a port for a server that is ended and started again: meanwhile nobody else finds it free.
+
+    The server itself gets it, for it sets SO_REUSEADDR and this socket never listens; clients are refused.
+    """
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", port))
+    except OSError:
+        held.close()
+        raise
+    return held
 
 
 def _first_of_clients() -> int:
@@ -43,7 +61,7 @@ def _from_system() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without SO_REUSEADDR, or what is reserved would seem to be free.
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

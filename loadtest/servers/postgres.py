@@ -21,7 +21,7 @@ from loadtest.servers.account import Account
 from loadtest.servers.binaries import Programs, Version, find_postgres
 from loadtest.servers.certificates import Certificates, make_certificates
 from loadtest.servers.child import Child, Orders, ServerFailed
-from loadtest.servers.ports import free_port
+from loadtest.servers.ports import free_port, reserve
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _USER: Final = "gateway"
@@ -52,6 +52,7 @@ class PostgresServer:
         self._programs = _readable(programs, self._account, self._home)
         self._settings: dict[str, str] = dict(_SETTINGS)
         self._child: Child | None = None
+        self._reserved = reserve(self.port)
 
     @classmethod
     def start(
@@ -204,6 +205,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """End it for good; its data go too, unless they are to be kept."""
+        self._reserved.close()
         if self._keep:
             self.stop()
             return

