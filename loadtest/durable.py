@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from gateway import ids
-from loadtest.ground import Groups, Meter, Servers, gateways, gather, servers
+from loadtest.ground import Groups, Meter, Servers, gateways, gather, servers, shares
 from loadtest.talkers import Outcome, talkers
 from store.log import Log
 from store.open import Places, open_stores
@@ -45,14 +45,10 @@ class Turn(msgspec.Struct, frozen=True):
         """CPU of something per acked message, in µs."""
         return self.cpu_s[name] / self.outcome.acked * 1e6
 
-    def share(self, name: str) -> float:
-        """CPU of something, in % of one core."""
-        return self.cpu_s[name] / self.outcome.seconds * 100
-
     def __str__(self) -> str:
         rate, ack = self.outcome.rate, self.outcome.ack
-        shares = ", ".join(f"{name} {self.share(name):.0f} %" for name in self.cpu_s)
-        return f"{rate:7,.0f} acked/s  {ack}  {self.group:.0f} in a group; of a core: {shares}"
+        used = shares(self.cpu_s, self.outcome.seconds)
+        return f"{rate:7,.0f} acked/s  {ack}  {self.group:.0f} in a group; of a core: {used}"
 
 
 class Round(NamedTuple):
@@ -137,7 +133,7 @@ def _draft(session: str, size: int) -> Draft:
 def told(rounds: Sequence[Round], load: Load) -> list[str]:
     """Lay out the medians of all rounds, as Markdown."""
     single = median(each.single for each in rounds)
-    names = list(rounds[0].many.cpu_s)
+    names = [name for name in rounds[0].many.cpu_s if name != "others"]
     heads = ["", "acked/s", "p50 ms", "p99 ms", "in a group", *(f"{name} µs" for name in names)]
     alone = ["one commit per message, no gateway", f"{single:,.0f}", f"{1000 / single:.2f}", "", "1"]
     rows = [
@@ -160,7 +156,7 @@ def _figures(turns: Sequence[Turn]) -> list[str]:
         f"{median(turn.outcome.ack.p50 for turn in turns) / 1000:.2f}",
         f"{median(turn.outcome.ack.p99 for turn in turns) / 1000:.2f}",
         f"{median(turn.group for turn in turns):.0f}",
-        *(f"{median(turn.us(name) for turn in turns):.1f}" for name in turns[0].cpu_s),
+        *(f"{median(turn.us(name) for turn in turns):.1f}" for name in turns[0].cpu_s if name != "others"),
     ]
 
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _ROOMY: Final = {
     "GATEWAY_JWT_SECRET": "a secret of load runs, long enough for HS256",
 }
 _JOINING: Final = 16
+_SYNCS: Final = 200
 _GROUPS: Final = re.compile(r"^store_commit_batch_size_(count|sum) (\S+)$", re.M)
 
 
@@ -123,12 +125,14 @@ async def gather(clients: Talkers, homes: Sequence[Sequence[GatewayProcess]], *,
         for node, name in zip(at, names, strict=True):
             clients.add(node.port, session, node.token(name))
 
-    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
+    # A gateway closes what has been idle for 5 s: what has been for 2 is not used again.
+    limits = httpx.Limits(max_connections=_JOINING, keepalive_expiry=2.0)
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0, limits=limits) as http:
         await asyncio.gather(*(make(place, nodes) for place, nodes in enumerate(homes)))
 
 
 class Meter:
-    """What processes and all below them have used of the processor, by name, between two looks."""
+    """What processes and those below them use of the processor, by name, between looks; and all `others`."""
 
     def __init__(self, **pids: Sequence[int]) -> None:
         self._pids = pids
@@ -147,10 +151,12 @@ class Meter:
     def again(self) -> dict[str, float]:
         """Seconds since the last look."""
         before, self._before = self._before, self._read()
-        return {name: seconds - before[name] for name, seconds in self._before.items()}
+        return {name: max(seconds - before[name], 0.0) for name, seconds in self._before.items()}
 
     def _read(self) -> dict[str, float]:
-        return {name: sum(map(_cpu_s, pids)) for name, pids in self._pids.items()}
+        ours = {name: sum(map(_cpu_s, pids)) for name, pids in self._pids.items()}
+        now = psutil.cpu_times()
+        return {**ours, "others": sum(now) - now.idle - now.iowait - now.guest - sum(ours.values())}
 
 
 def _cpu_s(pid: int) -> float:
@@ -162,6 +168,26 @@ def _cpu_s(pid: int) -> float:
             used += times.user + times.system
     of_ended = process.cpu_times()
     return used + float(of_ended.children_user + of_ended.children_system)
+
+
+def shares(used: Mapping[str, float], seconds: float) -> str:
+    """Tell what was used in so many seconds as shares of one core."""
+    return ", ".join(f"{name} {cpu_s / seconds:.0%}" for name, cpu_s in used.items())
+
+
+def disk(folder: Path) -> str:
+    """Tell how long 8 KiB take to be durable where the servers write."""
+    took = []
+    with (folder / "durable").open("wb") as file:
+        for _ in range(_SYNCS):
+            file.seek(0)
+            file.write(os.urandom(8192))
+            file.flush()
+            at = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - at) * 1000)
+    took.sort()
+    return f"p50 {took[len(took) // 2]:.2f} ms, p99 {took[len(took) * 99 // 100]:.2f} ms"
 
 
 class Groups:

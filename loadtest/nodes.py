@@ -6,12 +6,12 @@ All on this machine, so that all times are of one clock: `native/talkers.c` send
 import asyncio
 from collections.abc import Sequence
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 import uvloop
 
-from loadtest.ground import Meter, Servers, gateways, gather, servers
+from loadtest.ground import Meter, Servers, disk, gateways, gather, servers, shares
 from loadtest.talkers import Outcome, Talkers, Times, talkers
 from tests.process import GatewayProcess
 
@@ -19,7 +19,6 @@ NODES: Final = 3
 # How many sends of each client are on their way when the peak is measured.
 _WINDOW: Final = 8
 _WARM_S: Final = 1.0
-_SHARE: Final = 0.2
 # At 20 % of the peak, from a send to another node's client.
 _PROMISED_P50_US: Final = 5_000
 _PROMISED_P99_US: Final = 25_000
@@ -44,23 +43,34 @@ class Run(NamedTuple):
     calm: Outcome
 
 
-async def _latency(found: Servers, clients: int, sessions: int, seconds: float, rounds: int) -> list[Run]:
+class Talk(NamedTuple):
+    """How much is said, and by how many."""
+
+    clients: int
+    sessions: int
+    seconds: float
+    rounds: int
+    share: float
+
+
+async def _latency(found: Servers, talk: Talk) -> list[Run]:
     async with gateways(found, NODES) as nodes, talkers(128) as crowd:
-        homes = [[nodes[(place + n) % NODES] for n in range(NODES)] for place in range(sessions)]
-        await gather(crowd, homes, members=clients // sessions)
+        homes = [[nodes[(place + n) % NODES] for n in range(NODES)] for place in range(talk.sessions)]
+        await gather(crowd, homes, members=talk.clients // talk.sessions)
         await crowd.connect()
         await crowd.window(_WINDOW, _WARM_S)
         runs = []
         meter = Meter.of(found, nodes, crowd)
-        for n in range(rounds):
-            peak = await crowd.window(_WINDOW, min(seconds, 4.0))
+        for n in range(talk.rounds):
+            synced = disk(found.folder)
+            peak = await crowd.window(_WINDOW, min(talk.seconds, 4.0))
             meter.again()
-            calm = await crowd.rate(peak.rate * _SHARE, seconds)
-            used = ", ".join(f"{name} {cpu_s / calm.seconds:.0%}" for name, cpu_s in meter.again().items())
+            calm = await crowd.rate(peak.rate * talk.share, talk.seconds)
+            click.echo(f"{n + 1}: peak {peak.rate:,.0f} acked/s, disk {synced}")
             click.echo(
-                f"{n + 1}: peak {peak.rate:,.0f} acked/s; at {calm.sent / calm.seconds:,.0f}/s: {calm.other}"
+                f"   at {calm.sent / calm.seconds:,.0f}/s: to another node {calm.other}, ack {calm.ack}"
             )
-            click.echo(f"   of a core: {used}")
+            click.echo(f"   of a core: {shares(meter.again(), calm.seconds)}")
             runs.append(Run(peak, calm))
     return runs
 
@@ -95,10 +105,11 @@ def _medians(times: Sequence[Times]) -> tuple[float, float]:
 @click.option(
     "--rounds", default=3, show_default=True, help="Peak and a fifth of it, in turns; medians count."
 )
-def nodes(clients: int, sessions: int, seconds: float, rounds: int) -> None:
+@click.option("--share", default=0.2, show_default=True, help="Of the peak rate.")
+def nodes(**talk: Any) -> None:
     """From a send to another node's client, at 20 % of the peak rate of three nodes."""
     with servers() as found:
-        runs = uvloop.run(_latency(found, clients, sessions, seconds, rounds))
+        runs = uvloop.run(_latency(found, Talk(**talk)))
     for line in ("", *_told_latency(runs)):
         click.echo(line)
 
@@ -131,7 +142,7 @@ class Storm(NamedTuple):
         return sum(calls for calls, _ in self.statements) / self.gone
 
     def __str__(self) -> str:
-        used = ", ".join(f"{name} {cpu_s / self.outcome.seconds:.0%}" for name, cpu_s in self.cpu_s.items())
+        used = shares(self.cpu_s, self.outcome.seconds)
         return (
             f"{self.gone} back in {self.outcome.seconds:.2f} s ({self.per_s:,.0f}/s, {self.per_core_s:,.0f} "
             f"for each second of CPU), {self.outcome.way}; {self.per_resume:.3f} statements each; "
