@@ -66,8 +66,9 @@ def run(folder: Path, seeded: str, **environment: str) -> str:
     """What pytest prints about a tree that has our conftest and one seeded module."""
     tests = folder / "tests"
     tests.mkdir()
-    for name in ("__init__.py", "conftest.py", "waiting.py"):
+    for name in ("__init__.py", "conftest.py", "servers_fixtures.py", "waiting.py"):
         shutil.copy(ROOT / "tests" / name, tests)
+    (folder / "loadtest").symlink_to(ROOT / "loadtest")
     (tests / "test_seeded.py").write_text(seeded)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder), str(tests)]
