@@ -87,6 +87,7 @@ class Gateway:
             attachments=sum(len(room.attachments) for room in rooms),
             commit_waiting=self.node.committer.waiting,
             degraded=dict.fromkeys(self.node.health.degraded, True),
+            postponed=self.node.postponed,
             cache=self.node.records.counts,
             cache_owed=self.node.records.owed,
             cache_bytes=self.stores.cache.weight,

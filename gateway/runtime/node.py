@@ -184,6 +184,11 @@ class Node:
         )
         await self.live.renew_node(entry, lease_ms=NODE_LEASE_MS)
 
+    @property
+    def postponed(self) -> dict[str, int]:
+        """How often periodic work was put off for a store's sake, by its name."""
+        return {**self.tasks.failures, "comparison": self.comparison.failures}
+
     def readiness(self) -> Readiness:
         """Whether this node should get new connections, and the modes it is in."""
         if self._committing is None:

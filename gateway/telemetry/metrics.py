@@ -69,6 +69,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     attachments: int = 0
     commit_waiting: int = 0
     degraded: dict[str, bool] = {}  # by mode
+    postponed: dict[str, int] = {}  # by periodic work
     cache: dict[str, int] = {}  # as `Records.counts`
     cache_owed: int = 0
     cache_bytes: int | None = None  # None where it is kept elsewhere
@@ -186,6 +187,14 @@ class _Followed(Collector):
         for mode in MODES:
             degraded.add_metric([mode], now.degraded.get(mode, False))
         yield degraded
+        postponed = CounterMetricFamily(
+            "gateway_work_postponed",
+            "Times periodic work was put off because a store did not do its part",
+            labels=["work"],
+        )
+        for work, times in sorted(now.postponed.items()):
+            postponed.add_metric([work], times)
+        yield postponed
         queries = CounterMetricFamily(
             "store_log_queries", "Times the database was asked, by kind of call", labels=["kind"]
         )

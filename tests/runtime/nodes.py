@@ -281,6 +281,8 @@ class Cluster:
 
     async def stop(self) -> None:
         """Let all clients vanish, and stop the nodes."""
+        for store in (*self.logs, *self.lives):
+            store.come_back()
         for world in self.worlds:
             for client in world.clients:
                 if not client.connection.is_closed:

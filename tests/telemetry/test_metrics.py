@@ -75,6 +75,7 @@ def test_what_the_stores_have_counted_is_read_when_asked_for() -> None:
     metrics = Metrics()
     now = Readings(
         degraded={"bus_deaf": True},
+        postponed={"sweeper": 2},
         cache={"list_hit": 9, "list_miss": 2, "page_load": 3, "session_bytes": 700, "away": 1},
         cache_owed=5,
         queries={"append": 4, "list_for": 2},
@@ -83,6 +84,7 @@ def test_what_the_stores_have_counted_is_read_when_asked_for() -> None:
     metrics.follow(lambda: now)
     seen = samples(metrics)
     assert [seen[f'gateway_degraded{{mode="{mode}"}}'] for mode in MODES] == [0, 0, 1]
+    assert seen['gateway_work_postponed_total{work="sweeper"}'] == 2
     assert seen['store_cache_hits_total{level="list"}'] == 9
     assert seen['store_cache_hits_total{level="page"}'] == 0
     assert seen['store_cache_misses_total{level="list"}'] == 2
