@@ -15,8 +15,9 @@ from store.errors import Unavailable
 # takes them at a microsecond each, and our own turn of the loop stays under a millisecond.
 BATCH: Final = 500
 
-# How long a confirmation may take: what takes longer is a fault, and the caller must not stand behind it.
-CONFIRM_S: Final = 1.0
+# How long a confirmation may take: longer than a storm of ten thousand does on a busy machine. What takes
+# longer is a fault, and the caller must not stand behind it.
+CONFIRM_S: Final = 2.0
 
 # The origin, before every payload: what one's own bus has published is told from it and passed over.
 TAG_BYTES: Final = 8

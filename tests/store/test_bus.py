@@ -6,7 +6,7 @@ import pytest
 
 from store.bus import Bus
 from tests.store.backends.buses import OpenBus
-from tests.waiting import until
+from tests.waiting import turns, until
 
 Received = list[tuple[str, bytes]]
 
@@ -149,6 +149,7 @@ async def test_after_closing_nothing_arrives_and_offering_does_no_harm(bus: Bus,
     before = list(received)
     bus.offer("a", b"too late")
     await bus.close()
+    await turns(5)
     assert received == before
 
 

@@ -157,6 +157,18 @@ async def test_before_redis_7_another_node_is_used_when_one_dies(tmp_path: Path)
             await until(lambda: heard_again(here, there, "a"), within=15.0)
 
 
+async def test_before_redis_7_one_node_is_used_for_as_long_as_it_serves(
+    redis_cluster62: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "LAYOUT_S", 0.05)
+    monkeypatch.setattr(bus_module, "LAYOUT_PAUSE_S", 0.05)
+    async with bus_nodes(redis_cluster62.url) as (here, there):
+        await there.bus.subscribe("a")
+        await later(1.0)
+        await is_heard(here, there, "a")
+        assert (there.gaps, there.bus.losses, there.bus.state) == (0, 0, "up")
+
+
 async def test_a_bus_finds_out_that_its_cluster_has_learnt_to_shard(
     cluster: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

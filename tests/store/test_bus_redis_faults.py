@@ -45,8 +45,13 @@ async def pair(redis: RedisServer) -> AsyncIterator[Pair]:
         yield here, there
 
 
-async def test_a_subscription_that_is_killed_comes_back_by_itself(pair: Pair, redis: RedisServer) -> None:
+async def test_a_subscription_that_is_killed_comes_back_by_itself(
+    pair: Pair, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = pair
+    # It does not wait for the next probe to be up.
+    monkeypatch.setattr(bus_module, "TICK_S", 3600.0)
+    await later(0.2)
     redis.run("CLIENT", "KILL", "TYPE", "pubsub")
     await there.until_up(gaps=1)
     await is_heard(here, there, "a")
@@ -239,7 +244,9 @@ async def test_subscribers_are_not_kept_waiting_when_the_connection_is_lost(
         await is_heard(here, there, f"s:{number}")
 
 
-async def test_who_is_cut_off_each_time_comes_back_less_and_less_often(far: Pair, way: FaultProxy) -> None:
+async def test_who_is_cut_off_each_time_comes_back_less_and_less_often(
+    far: Pair, way: FaultProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
     here, there = far
     cutting = way.add(
         CutAt(lambda unit: unit.kind == "subscribe", direction=Direction.TO_SERVER, times=1_000)
@@ -249,6 +256,8 @@ async def test_who_is_cut_off_each_time_comes_back_less_and_less_often(far: Pair
     await later(1.0)
     # Two connections at once, then each in steps that double: 50, 100, 200, 400 ms and half of these.
     assert 4 <= way.accepted - accepted < 20
+    told = capsys.readouterr().out
+    assert told.count("bus_lost") == 2, "one line for each connection, however often it is tried"
     way.remove(cutting)
     await there.until_up(gaps=1)
     await is_heard(here, there, "a")
