@@ -57,3 +57,24 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 def ground(database: str, redis: RedisServer) -> Ground:
     """What three nodes stand on."""
     return Ground(database, redis.url)
+
+
+@pytest.fixture(scope="session")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A Postgres as it is shipped, which may be stopped and killed; whoever does so starts it again."""
+    with PostgresServer.start(tmp_path_factory.mktemp("mortal")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mortal_template(mortal: PostgresServer) -> str:
+    """A migrated database on it."""
+    return migrated(mortal)
+
+
+@pytest.fixture
+def mortal_ground(mortal: PostgresServer, mortal_template: str, redis: RedisServer) -> Iterator[Ground]:
+    """Ground whose Postgres may go away as well."""
+    url = mortal.database(template=mortal_template)
+    yield Ground(url, redis.url)
+    mortal.drop(url)

@@ -25,6 +25,7 @@ BEATS: Final = 50
 # What answers what.
 ANSWERS: Final = {
     "attach": "attached",
+    "close": "closed",
     "detach": "detached",
     "history": "history",
     "presence": "presence",
@@ -145,6 +146,7 @@ class Speaker:
 
     def vanish(self) -> None:
         """Lose the connection without a word, in the middle of whatever is under way. It will come back."""
+        self.connection = ""
         if self._wire is not None:
             self._wire.vanish()
 

@@ -41,7 +41,7 @@ async def test_three_nodes_keep_one_order_and_everybody_gets_everything(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("kind", ["redis62", "redis_cluster"])
+@pytest.mark.parametrize("kind", [pytest.param("redis62", marks=pytest.mark.slow), "redis_cluster"])
 async def test_an_old_redis_and_a_cluster_serve_three_nodes_as_well(
     kind: str, tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:

@@ -1,6 +1,6 @@
 """Postgres may be away: no ack of what is not stored, nothing stored twice, and all heals by itself."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +9,7 @@ import pytest
 from loadtest.servers.faults import CutAnswer, CutRequest
 from loadtest.servers.postgres import PostgresServer
 from loadtest.servers.proxy import FaultProxy
-from loadtest.servers.redis import RedisServer
 from loadtest.servers.wire import Unit
-from tests.cluster.conftest import migrated
 from tests.cluster.faults import BackendsTerminated, Fault, PostgresKilled, PostgresStopped
 from tests.cluster.modes import readiness, told, until_degraded, until_whole
 from tests.cluster.trial import Size, Trial, trial
@@ -23,27 +21,6 @@ SMALL = Size(clients=45, sessions=15)
 RATE = 60.0
 # Back, a node needs one look a second to notice, and a client its pause before it sends again.
 HEALED_WITHIN_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """A Postgres as it is shipped, which may be stopped and killed."""
-    with PostgresServer.start(tmp_path_factory.mktemp("postgres")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def own_template(own: PostgresServer) -> str:
-    """A migrated database on it."""
-    return migrated(own)
-
-
-@pytest.fixture
-def away(own: PostgresServer, own_template: str, redis: RedisServer) -> Iterator[Ground]:
-    """Ground whose Postgres goes away."""
-    url = own.database(template=own_template)
-    yield Ground(url, redis.url)
-    own.drop(url)
 
 
 async def sends_survive(run: Trial, fault: Fault, seconds: float) -> None:
@@ -71,33 +48,37 @@ async def sends_survive(run: Trial, fault: Fault, seconds: float) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_postgres_stops_for_a_while(tmp_path: Path, away: Ground, own: PostgresServer) -> None:
-    async with trial(tmp_path, away, SMALL) as run:
-        await sends_survive(run, PostgresStopped(own), 6.0)
+async def test_postgres_stops_for_a_while(
+    tmp_path: Path, mortal_ground: Ground, mortal: PostgresServer
+) -> None:
+    async with trial(tmp_path, mortal_ground, SMALL) as run:
+        await sends_survive(run, PostgresStopped(mortal), 6.0)
 
 
 @pytest.mark.timeout(120)
-async def test_postgres_is_killed(tmp_path: Path, away: Ground, own: PostgresServer) -> None:
-    async with trial(tmp_path, away, SMALL) as run:
-        await sends_survive(run, PostgresKilled(own), 2.0)
+async def test_postgres_is_killed(tmp_path: Path, mortal_ground: Ground, mortal: PostgresServer) -> None:
+    async with trial(tmp_path, mortal_ground, SMALL) as run:
+        await sends_survive(run, PostgresKilled(mortal), 2.0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_postgres_stops_for_half_a_minute(tmp_path: Path, away: Ground, own: PostgresServer) -> None:
-    async with trial(tmp_path, away, SMALL) as run:
-        await sends_survive(run, PostgresStopped(own), 30.0)
+async def test_postgres_stops_for_half_a_minute(
+    tmp_path: Path, mortal_ground: Ground, mortal: PostgresServer
+) -> None:
+    async with trial(tmp_path, mortal_ground, SMALL) as run:
+        await sends_survive(run, PostgresStopped(mortal), 30.0)
 
 
 @pytest.mark.timeout(120)
 async def test_all_backends_are_terminated_again_and_again(
-    tmp_path: Path, away: Ground, own: PostgresServer
+    tmp_path: Path, mortal_ground: Ground, mortal: PostgresServer
 ) -> None:
-    async with trial(tmp_path, away, SMALL) as run:
+    async with trial(tmp_path, mortal_ground, SMALL) as run:
         async with run.crowd.talking(RATE):
             for _ in range(6):
                 await later(0.5)
-                async with run.fault(BackendsTerminated(own, away.database_url)):
+                async with run.fault(BackendsTerminated(mortal, mortal_ground.database_url)):
                     await later(0.2)
             await later(1.0)
         assert await run.verdict(within=HEALED_WITHIN_S) == []
@@ -116,9 +97,9 @@ def is_marked(unit: Unit) -> bool:
 
 
 @pytest.fixture
-async def proxies(own: PostgresServer) -> AsyncIterator[list[FaultProxy]]:
+async def proxies(mortal: PostgresServer) -> AsyncIterator[list[FaultProxy]]:
     """One before Postgres for each node."""
-    made = [await FaultProxy.start(("127.0.0.1", own.port), speech="postgres") for _ in range(3)]
+    made = [await FaultProxy.start(("127.0.0.1", mortal.port), speech="postgres") for _ in range(3)]
     yield made
     for proxy in made:
         await proxy.close()
@@ -127,10 +108,10 @@ async def proxies(own: PostgresServer) -> AsyncIterator[list[FaultProxy]]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", [CutAnswer, CutRequest], ids=["after it", "before it"])
 async def test_a_commit_is_cut_and_the_message_is_stored_once(
-    kind: type[CutAnswer] | type[CutRequest], tmp_path: Path, away: Ground, proxies: list[FaultProxy]
+    kind: type[CutAnswer] | type[CutRequest], tmp_path: Path, mortal_ground: Ground, proxies: list[FaultProxy]
 ) -> None:
-    urls = tuple(proxy.url_of(away.database_url) for proxy in proxies)
-    async with trial(tmp_path, replace(away, database_urls=urls), SMALL) as run:
+    urls = tuple(proxy.url_of(mortal_ground.database_url) for proxy in proxies)
+    async with trial(tmp_path, replace(mortal_ground, database_urls=urls), SMALL) as run:
         async with run.crowd.talking(RATE):
             cuts = [proxy.add(kind(is_marked, times=4)) for proxy in proxies]
             for _ in range(12):
