@@ -117,11 +117,14 @@ class Shard:
             self._prove()
         elif self._is_asked and self.listener.is_confirmed(self._probe):
             self._missed += 1
+        is_answered = self.speaker.tick()
         if self._missed >= DEAF_TICKS:
-            self._missed = 0
-            self._is_deaf = self._is_lossy = True
-            self.listener.drop(f"nothing has arrived for {DEAF_TICKS} s: the bus is deaf")
-        self.speaker.tick()
+            # A Redis that has stopped altogether is away, for every node. Deaf is who is told by it that what
+            # was published has been published, and does not hear it: this node is the one to be passed by.
+            self._is_deaf = is_answered
+            self._is_lossy = True
+            meaning = "the bus is deaf" if is_answered else "Redis has stopped answering"
+            self.listener.drop(f"nothing has arrived for {DEAF_TICKS} s: {meaning}")
         self._send_probe()
 
     def _send_probe(self) -> None:

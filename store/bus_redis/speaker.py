@@ -122,8 +122,8 @@ class Speaker:
         self._held.clear()
         self._held_bytes = 0
 
-    def tick(self) -> None:
-        """Once a second: is anybody there?"""
+    def tick(self) -> bool:
+        """Once a second: does Redis answer?"""
         if self._link is None or not self.unanswered or self._answers:
             self._silent_ticks = 0
         else:
@@ -134,6 +134,7 @@ class Speaker:
             self.gone()
         if self._held and asyncio.get_running_loop().time() > self._hold_until:
             self._let_go()
+        return self._link is not None and not self._silent_ticks
 
     async def finish(self) -> None:
         """Give Redis a moment to take what was offered last."""
