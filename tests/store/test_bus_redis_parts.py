@@ -166,6 +166,13 @@ async def test_a_bus_is_up_and_tells_of_the_gap_when_all_is_subscribed_and_not_b
     assert (shard.state, alone.gaps) == ("up", 1)
 
 
+async def test_a_probe_that_has_to_live_elsewhere_leaves_nothing_behind() -> None:
+    alone = ShardAlone()
+    alone.shard.probe_by(b"probe.2")
+    alone.shard.probe_by(b"probe.2")
+    assert list(alone.shard.listener.held) == [b"a", b"probe.2"]
+
+
 async def test_what_a_lost_connection_has_heard_proves_nothing_of_the_next_one() -> None:
     alone = ShardAlone()
     shard = alone.shard
@@ -233,6 +240,7 @@ async def test_what_was_never_written_goes_to_the_next_connection_unless_it_is_m
     await made.ready(first)
     first.pause_writing()
     made.offer(b"{a}", b"1")
+    made.probe(b"{probe}")
     first.abort("gone")
     made.offer(b"{a}", b"2")
     made.gone()
