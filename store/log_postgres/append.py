@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import asyncpg
 
-from store.errors import Unavailable
 from store.judging import First, Found, Group
 from store.log_postgres import keys
 from store.log_postgres.connection import Connection
@@ -19,9 +18,6 @@ from store.types import Appended, Draft, Refused
 
 _INVALID: Final = Refused(code="invalid")
 _NOT_FOUND: Final = Refused(code="not_found")
-
-# A group is judged anew when somebody changed a session, its members say, while we waited for its row.
-_ATTEMPTS: Final = 5
 
 # One look-up by index for each draft (LATERAL, LIMIT): joined otherwise, the planner may read all messages.
 _LOOK_UP: Final = """
@@ -40,8 +36,8 @@ _LOOK_UP: Final = """
 
 # Whoever needs several sessions locks them in the order of their ids: no two wait for each other. A locked
 # row is the present one; all else is as old as the statement. So a session whose version has changed in
-# between (`is_stale`) stops the whole group, which then comes again; and a message that was stored in between
-# is found by its unique ids: the statement fails, and comes again.
+# between (`is_stale`) stops the whole group, which then locks first and comes again; and a message that was
+# stored in between is found by its unique ids: the statement fails, and comes again.
 _APPEND: Final = statement(
     """
     WITH draft AS MATERIALIZED (
@@ -142,8 +138,10 @@ async def append(db: Connection, drafts: Sequence[Draft]) -> list[Appended | Ref
     except asyncpg.PostgresError as error:
         if not is_of_values(error):
             raise
-        # Somebody sent what cannot be stored. The others must not suffer for it.
+        # Somebody sent what cannot be stored. The others must not suffer for it. All sessions are locked
+        # before the group is parted: its halves are in no order.
         async with db.transaction():
+            await db.execute(_LOCK, _sessions(known))
             outcomes = iter(await _without_guilty(db, known))
     if len(known) == len(drafts):
         return list(outcomes)
@@ -187,14 +185,15 @@ async def _without_guilty(db: Connection, drafts: Sequence[Draft]) -> list[Appen
 
 
 async def _at_once(db: Connection, drafts: Sequence[Draft]) -> list[Appended | Refused]:
-    arguments = _arguments(drafts)
-    for _ in range(_ATTEMPTS):
-        rows = await db.fetch(_APPEND, *arguments, _sessions(drafts))
-        if rows[0][0] != "stale":
-            return [_outcome(draft, row) for draft, row in zip(drafts, rows, strict=True)]
-    raise Unavailable(
-        "the sessions of these messages are changed faster than anything can be written to them"
-    )
+    arguments, sessions = _arguments(drafts), _sessions(drafts)
+    rows = await db.fetch(_APPEND, *arguments, sessions)
+    while rows[0][0] == "stale":
+        # Locked beforehand they are as the statement sees them, however many others wait to change them. Not
+        # so a session that is made and changed in this very moment: for that once more.
+        async with db.transaction():
+            await db.execute(_LOCK, sessions)
+            rows = await db.fetch(_APPEND, *arguments, sessions)
+    return [_outcome(draft, row) for draft, row in zip(drafts, rows, strict=True)]
 
 
 def _arguments(drafts: Sequence[Draft]) -> list[list[Any]]:

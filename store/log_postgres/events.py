@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import asyncpg
+
 from store.log_postgres import keys
 from store.log_postgres.connection import Connection
 from store.types import Event, Revocation
@@ -23,10 +25,8 @@ _NUMBER: Final = """
     WITH fresh AS MATERIALIZED (
         SELECT position, nextval('event_ids') AS id
         FROM (SELECT position FROM events WHERE id IS NULL ORDER BY position LIMIT $1) AS ordered
-    ), numbered AS (
-        UPDATE events SET id = fresh.id FROM fresh WHERE events.position = fresh.position RETURNING events.id
     )
-    SELECT count(*) FROM numbered
+    UPDATE events SET id = fresh.id FROM fresh WHERE events.position = fresh.position
 """
 
 # The lock comes before the id, and is held until COMMIT: ids grow in the order in which they can be seen.
@@ -43,8 +43,11 @@ _REVOCATIONS: Final = """
 async def events(db: Connection, after: int, limit: int) -> list[Event]:
     """Lifecycle events behind an id."""
     start, most = keys.seq(after), keys.rows(limit)
-    rows = await db.fetch(_EVENTS, start, most)
-    while len(rows) < most and await _number(db):
+    is_any_new = True
+    rows: list[asyncpg.Record] = []
+    while len(rows) < most and is_any_new:
+        # In this order: what another reader numbers while we look was not there when we read.
+        is_any_new = await _number(db)
         rows = await db.fetch(_EVENTS, start, most)
     return [
         Event(id=id, tenant=tenant, session=str(session), kind=kind, version=version, at=at, data=data)
@@ -53,13 +56,14 @@ async def events(db: Connection, after: int, limit: int) -> list[Event]:
 
 
 async def _number(db: Connection) -> bool:
-    """Give ids to events that have none; whether there were any."""
+    """Give ids to events that have none; whether there were any, though others may have been faster."""
     if not await db.fetchval(_IS_ANY_UNNUMBERED):
         return False
     # What commits while we number has its turn after us, and gets a higher number.
     async with db.transaction():
         await db.execute(_WAIT, _NUMBERING)
-        return bool(await db.fetchval(_NUMBER, NUMBERED_AT_ONCE))
+        await db.execute(_NUMBER, NUMBERED_AT_ONCE)
+    return True
 
 
 async def revoke(db: Connection, tenant: str, user: str, before: int) -> Revocation:

@@ -97,7 +97,48 @@ async def test_sessions_are_locked_in_the_order_of_their_ids(log: PostgresLog, b
     assert all(isinstance(outcome, Appended) for outcome in await task)
 
 
+async def test_sessions_of_a_group_that_holds_poison_are_locked_in_the_same_order(
+    log: PostgresLog, beside: Connection
+) -> None:
+    low, high = sorted([await opened(log) for _ in range(2)], key=lambda session: session.id)
+    group = [draft(high), draft(high), draft(low), draft(low, content="\0")]
+    async with beside.transaction():
+        await beside.execute("SELECT FROM sessions WHERE id = $1 FOR UPDATE", low.id)
+        task = await blocked(beside, log.append(group))
+        await beside.execute("SELECT FROM sessions WHERE id = $1 FOR UPDATE NOWAIT", high.id)
+    assert [o.seq if isinstance(o, Appended) else o.code for o in await task] == [1, 2, 1, "invalid"]
+
+
 # -- what was committed while a group waited for its sessions
+
+
+async def test_a_session_that_is_changed_without_a_pause_holds_up_no_message(
+    log: PostgresLog, url: str
+) -> None:
+    busy, other = await opened(log), await opened(log)
+    changes = 0
+
+    async def change_on() -> None:
+        nonlocal changes
+        connection = await connect(url, OPTIONS)
+        try:
+            while True:
+                async with connection.transaction():
+                    await sessions.update(connection, "t", busy.id, Change(title="x"), NOW, None)
+                    # As a disk that takes its time over the commit.
+                    await connection.execute("SELECT pg_sleep(0.003)")
+                changes += 1
+        finally:
+            connection.terminate()
+
+    changing = [asyncio.create_task(change_on()) for _ in range(4)]
+    await until(lambda: changes > 8)
+    for _ in range(20):
+        await appended(log, draft(busy), draft(other))
+    for task in changing:
+        task.cancel()
+    await asyncio.wait(changing)
+    assert all(task.cancelled() for task in changing)
 
 
 async def test_an_equal_message_that_was_stored_meanwhile_is_the_first(
