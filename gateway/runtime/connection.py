@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # for its answers.
 BACKLOG_FRAMES: Final = 64
 BACKLOG_BYTES: Final = 512 * 1024
+# What a client without patience is told: most requests are answered in a fraction of this.
+BACKLOG_RETRY_MS: Final = 250
 # PROTOCOL: a client hears of the expiry a minute ahead, and may be late by 25 s.
 EXPIRY_NOTICE_S: Final = 60.0
 EXPIRY_GRACE_S: Final = 25.0
@@ -276,7 +278,8 @@ class Connection:
             self._backlog.append((frame, size))
             self._backlog_bytes += size
         else:
-            self.answer(frame, errors.RateLimited("too many requests are waiting: await their answers first"))
+            told = "too many requests are waiting: await their answers first"
+            self.answer(frame, errors.RateLimited(told, retry_after_ms=BACKLOG_RETRY_MS))
 
     def _start(self, frame: frames.ClientFrame, size: int) -> None:
         if not sending.at_once(self, frame, size):

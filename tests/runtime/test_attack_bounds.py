@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gateway.runtime.connection import BACKLOG_FRAMES
 from store.errors import Unavailable
 from store.live import Arrival
 from store.types import Mark
@@ -279,3 +280,14 @@ async def test_holes_of_many_rooms_are_not_filled_all_at_once(tmp_path: Path) ->
         await w.node.comparison.compare()
         await until(lambda: all(alice.messages(session) == [1] for session in sessions))
         assert 1 <= most <= 8
+
+
+async def test_whoever_asks_for_more_than_may_wait_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        session = await alice.open()
+        for n in range(BACKLOG_FRAMES + 2):
+            alice.say("history", id=f"h{n}", session=session, limit=1)  # none is answered in this turn
+        refused = await alice.next("error")
+        assert (refused["code"], refused["id"]) == ("rate_limited", f"h{BACKLOG_FRAMES + 1}")
+        assert refused["retry_after_ms"] > 0
