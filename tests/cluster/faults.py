@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 from loadtest.servers.postgres import PostgresServer
+from loadtest.servers.proxy import FaultProxy
 from loadtest.servers.redis import RedisServer
+from loadtest.servers.wire import Direction
 from tests.evidence.history import History, Record
 
 REDIS_LIMITS: Final = "normal 0 0 0 replica 268435456 67108864 60 pubsub 33554432 8388608 60"
@@ -144,3 +146,35 @@ class BackendsTerminated:
 
     async def end(self) -> None:
         """It was over at once."""
+
+
+class AnswersHeld:
+    """Everything reaches the server and takes effect, and not one answer comes back."""
+
+    name = "answers held"
+
+    def __init__(self, proxies: Sequence[FaultProxy]) -> None:
+        self._proxies = proxies
+
+    async def begin(self) -> None:
+        for proxy in self._proxies:
+            proxy.hold(Direction.TO_CLIENT)
+
+    async def end(self) -> None:
+        for proxy in self._proxies:
+            proxy.heal()
+
+
+class CutOff:
+    """Nothing passes between one node and a server, and no connection is closed."""
+
+    name = "cut off"
+
+    def __init__(self, proxy: FaultProxy) -> None:
+        self._proxy = proxy
+
+    async def begin(self) -> None:
+        self._proxy.black_hole()
+
+    async def end(self) -> None:
+        self._proxy.heal()

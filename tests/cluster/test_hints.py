@@ -9,6 +9,8 @@ import pytest
 from loadtest.servers.faults import DropLast, DropSome, on_channel
 from loadtest.servers.proxy import FaultProxy
 from loadtest.servers.redis import RedisServer
+from tests.cluster.faults import CutOff
+from tests.cluster.modes import readiness, told, until_whole
 from tests.cluster.trial import Size, trial
 from tests.cluster.world import Ground
 from tests.evidence.timing import Spread, delivery_delays
@@ -74,3 +76,23 @@ async def test_a_lost_last_hint_is_found_within_five_seconds(
     # Each room's last one, on both of the nodes that did not make it.
     assert lost >= len(run.crowd.rooms) * 2
     assert max(delays) < FOUND_WITHIN_S
+
+
+@pytest.mark.timeout(120)
+async def test_a_node_that_is_cut_off_from_redis_and_all_others_miss_nothing(
+    tmp_path: Path, ground: Ground, proxies: list[FaultProxy]
+) -> None:
+    async with trial(tmp_path, through(proxies, ground), SMALL) as run:
+        async with run.crowd.talking(60.0), readiness(run.world) as statuses:
+            await later(1.0)
+            async with run.fault(CutOff(proxies[1])):
+                await later(6.0)
+            await until_whole(run.world, "redis_away")
+            await run.until_indexes_are_true()
+        assert await run.verdict() == []
+        assert run.crowd.losses == []
+        assert told(run.world, "redis_away") == [(0, 0), (1, 1), (0, 0)]
+        assert set(statuses) == {200}
+    delays = Spread.of(list(delivery_delays(run.history.records)))
+    print(f"\nto another node: {delays}")
+    assert delays.longest < FOUND_WITHIN_S

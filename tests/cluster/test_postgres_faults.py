@@ -10,7 +10,7 @@ from loadtest.servers.faults import CutAnswer, CutRequest
 from loadtest.servers.postgres import PostgresServer
 from loadtest.servers.proxy import FaultProxy
 from loadtest.servers.wire import Unit
-from tests.cluster.faults import BackendsTerminated, Fault, PostgresKilled, PostgresStopped
+from tests.cluster.faults import AnswersHeld, BackendsTerminated, Fault, PostgresKilled, PostgresStopped
 from tests.cluster.modes import readiness, told, until_degraded, until_whole
 from tests.cluster.trial import Size, Trial, trial
 from tests.cluster.world import Ground
@@ -55,6 +55,7 @@ async def test_postgres_stops_for_a_while(
         await sends_survive(run, PostgresStopped(mortal), 6.0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_postgres_is_killed(tmp_path: Path, mortal_ground: Ground, mortal: PostgresServer) -> None:
     async with trial(tmp_path, mortal_ground, SMALL) as run:
@@ -103,6 +104,16 @@ async def proxies(mortal: PostgresServer) -> AsyncIterator[list[FaultProxy]]:
     yield made
     for proxy in made:
         await proxy.close()
+
+
+@pytest.mark.timeout(120)
+async def test_what_postgres_has_committed_and_cannot_say_is_found_out(
+    tmp_path: Path, mortal_ground: Ground, proxies: list[FaultProxy]
+) -> None:
+    urls = tuple(proxy.url_of(mortal_ground.database_url) for proxy in proxies)
+    async with trial(tmp_path, replace(mortal_ground, database_urls=urls), SMALL) as run:
+        # Longer than a node waits for a statement: it gives its connections up and asks anew.
+        await sends_survive(run, AnswersHeld(proxies), 4.0)
 
 
 @pytest.mark.timeout(120)
