@@ -98,11 +98,15 @@ class Health:
 
     async def watch_redis(self) -> None:
         """Probe the live store and look at the bus, until cancelled."""
+        gaps = self._bus.gaps
 
         async def look() -> None:
+            nonlocal gaps
             answers = await _answers(self._live.ping, LIVE_LIMIT_S)
             state = self._bus.state
-            self._saw("redis_away", not answers or state == "away")
+            # A bus whose connection is cut again and again was there between, and each gap is looked into.
+            was_there, gaps = self._bus.gaps != gaps, self._bus.gaps
+            self._saw("redis_away", not answers or (state == "away" and not was_there))
             # A Redis that hangs makes every bus deaf, and is away: all nodes would ask for no new connections
             # at the same time, for nothing. Deaf is who hears nothing of a Redis that answers.
             self._saw("bus_deaf", answers and state == "deaf")

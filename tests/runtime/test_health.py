@@ -36,6 +36,7 @@ class Answering:
         self.answering = asyncio.Event()
         self.answering.set()
         self.state: BusState = "up"
+        self.gaps = 0
 
     async def ping(self) -> None:
         self.asked += 1
@@ -154,6 +155,18 @@ async def test_a_deaf_bus_makes_the_node_unready_and_alone_and_an_absent_one_alo
         p.bus.state = "away"
         await until(lambda: p.health.degraded == ("redis_away",))
         assert (p.health.unready, p.health.is_alone) == (None, True)
+
+
+async def test_a_bus_that_is_cut_again_and_again_is_not_away() -> None:
+    async with patient() as p:
+        with capture_logs() as lines:
+            p.bus.state = "away"  # whenever somebody looks
+            for _ in range(6):
+                p.bus.gaps += 1
+                await p.probed(p.live, 1)
+            assert p.health.is_alone
+        assert told(lines) == []
+        await until(lambda: p.health.degraded == ("redis_away",))
 
 
 async def test_while_redis_answers_nobody_the_node_is_not_deaf_but_alone_and_ready() -> None:
