@@ -142,7 +142,8 @@ _TIME: Final = "return redis.call('TIME')"
 
 
 def _call(script: Script, chunk: Iterable[_Change], ttl_ms: int) -> Command:
-    keys = [name for change in chunk for name in (change.name, f"{change.name}:floor")]
+    # A bar, which no name holds: somebody may be called "bob:floor".
+    keys = [name for change in chunk for name in (change.name, f"{change.name}|floor")]
     return script.call(keys, ttl_ms, *chain.from_iterable(change.arguments for change in chunk))
 
 

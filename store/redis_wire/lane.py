@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias
 
 import hiredis
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.errors import Unavailable
@@ -25,6 +25,9 @@ WAITING_BYTES: Final = 16 * 1024 * 1024
 # What has let a pipeline wait until its time was over is left alone for this long: whoever comes is refused
 # at once, instead of standing in line for a time-out of its own.
 LEFT_ALONE_S: Final = 0.5
+
+# What a replica says to a write; the client takes the "READONLY" off that stands before it.
+_READ_ONLY: Final = "You can't write against a read only replica"
 
 
 class Conversation(Protocol):
@@ -138,7 +141,9 @@ class _Parcel:
 
     def settle(self, outcome: "list[Any] | Exception") -> None:
         if isinstance(outcome, list):
-            self.is_misplaced = any(isinstance(reply, ReadOnlyError) for reply in outcome)
+            # From within a script Redis 6.2 tells it behind words of its own.
+            errors = [str(reply) for reply in outcome if isinstance(reply, ResponseError)]
+            self.is_misplaced = any(_READ_ONLY in error for error in errors)
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 

@@ -85,9 +85,16 @@ async def test_every_key_has_the_prefix_and_an_end(
     await redis_cache.drop("a", version=1, ttl_ms=2 * TTL_MS)
     await redis_cache.put("b", b"1", version=1, ttl_ms=TTL_MS // 2)
     kept = redis7.run("KEYS", f"{prefix}:*")
-    assert sorted(kept) == [f"{prefix}:cache:{{{key}}}{part}" for key in "ab" for part in ("", ":floor")]
+    assert sorted(kept) == [f"{prefix}:cache:{{{key}}}{part}" for key in "ab" for part in ("", "|floor")]
     for key in kept:
         assert 0 < redis7.run("PTTL", key) <= 2 * TTL_MS
+
+
+async def test_no_name_reaches_what_is_kept_beside_another_s_value(redis_cache: RedisCache) -> None:
+    await redis_cache.drop("s|role1:t/bob", version=5, ttl_ms=TTL_MS)
+    for ending in (":floor", "/floor", "."):
+        await redis_cache.put(f"s|role1:t/bob{ending}", b"2", version=9, ttl_ms=TTL_MS)
+    assert not await redis_cache.put("s|role1:t/bob", b"1", version=4, ttl_ms=TTL_MS)
 
 
 async def test_a_value_alone_is_one_key(redis_cache: RedisCache, redis7: RedisServer, prefix: str) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -31,6 +31,7 @@ from tests.store.clusters import (
 from tests.waiting import later, turns, until
 
 TAKE_ONCE = Script("live_take_once")
+PUT_ONCE = Script("live_put_once")
 
 # What a call may take when Redis does not answer, and some for a busy machine.
 REFUSED_WITHIN_S = TIMEOUT_S + 0.7
@@ -312,6 +313,23 @@ async def test_a_server_that_became_a_replica_is_left_for_whoever_has_its_name_n
         await put(wire, [key])
         # The test's own, and a new one of the wire's.
         assert own.run("INFO", "stats")["total_connections_received"] - before >= 2
+
+
+@pytest.mark.parametrize("version", ["packaged", "installed"])
+async def test_a_replica_is_known_by_what_it_says_to_a_script_whatever_its_version(
+    version: Literal["packaged", "installed"], tmp_path: Path
+) -> None:
+    with RedisServer.start(tmp_path / "own", version=version) as server:
+        async with wired(server.url) as wire:
+            put_once = PUT_ONCE.call(["key"], 60_000, b"value")
+            await wire.call([put_once])
+            server.run("REPLICAOF", "127.0.0.1", "1")
+            with pytest.raises(Unavailable, match="Redis refuses a command"):
+                await wire.call([put_once])
+            server.run("REPLICAOF", "NO", "ONE")
+            before = server.run("INFO", "stats")["total_connections_received"]
+            await wire.call([put_once])
+            assert server.run("INFO", "stats")["total_connections_received"] - before >= 2
 
 
 @pytest.mark.parametrize("server", ["redis62", "redis7", "redis_cluster"])
