@@ -59,7 +59,7 @@ async def migrate_database(
         if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
             raise Unavailable(
                 f"{place_of(url)}: another migration is under way, or a table is in use without a pause: "
-                "try again; nothing was changed"
+                "try again; a file is applied whole or not at all"
             ) from error.__cause__
         raise
     finally:
@@ -68,30 +68,24 @@ async def migrate_database(
 
 async def _apply(connection: Connection, known: Sequence[Migration], half: Half) -> list[str]:
     """Apply each file in a transaction of its own; who comes second waits, and finds it done."""
-    applied: list[str] = []
-    while True:
+    _check_encoding(connection)
+    # What changes a large table takes its time.
+    await connection.execute(f"SET statement_timeout = 0; SET lock_timeout = '{WAIT_S}s'")
+    # Held for as long as the connection lives.
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await connection.execute(f"SET lock_timeout = '{TABLE_WAIT_S}s'")
+    await connection.execute(_LEDGER)
+    todo = pending_halves(known, await _ledger(connection), half)
+    for migration in todo:
         async with connection.transaction():
-            # What changes a large table takes its time.
-            await connection.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{WAIT_S}s'")
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            await connection.execute(f"SET LOCAL lock_timeout = '{TABLE_WAIT_S}s'")
-            await connection.execute(_LEDGER)
-            todo = pending_halves(known, await _ledger(connection), half)
-            if not todo:
-                return applied
-            await connection.execute(todo[0].sql)
-            await connection.execute(_RECORD, todo[0].number, half, todo[0].name, todo[0].checksum)
-        applied.append(todo[0].name)
+            await connection.execute(migration.sql)
+            await connection.execute(_RECORD, migration.number, half, migration.name, migration.checksum)
+    return [migration.name for migration in todo]
 
 
 async def lacking(connection: Connection, half: Half) -> list[str]:
     """The names of what a database lacks of a half. SchemaRefused."""
-    encoding = connection.get_settings().server_encoding
-    if encoding != "UTF8":
-        raise SchemaRefused(
-            f"the database is encoded in {encoding} and cannot hold every text: "
-            "create it with ENCODING 'UTF8'"
-        )
+    _check_encoding(connection)
     # Wherever the search path finds it, as the statements find their tables.
     is_there = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
     applied = await _ledger(connection) if is_there else {}
@@ -105,6 +99,15 @@ async def check(connection: Connection) -> None:
     names = await lacking(connection, "before")
     if names:
         raise SchemaRefused(f"the database lacks {', '.join(names)}: run `gateway migrate`")
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        raise SchemaRefused(
+            f"the database is encoded in {encoding} and cannot hold every text: "
+            "create it with ENCODING 'UTF8'"
+        )
 
 
 async def _ledger(connection: Connection) -> dict[tuple[int, Half], str]:

@@ -82,6 +82,8 @@ async def blocked(beside: Connection, call: Awaitable[T]) -> "asyncio.Task[T]":
     task = asyncio.ensure_future(call)
 
     async def waits() -> bool:
+        # Within a transaction, what was once read of the activities stays.
+        await beside.execute("SELECT pg_stat_clear_snapshot()")
         return bool(
             await beside.fetchval(
                 "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() "

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
 
 import asyncpg
 import pytest
@@ -33,6 +34,9 @@ async def beside(url: str) -> AsyncIterator[Connection]:
     connection = await connect(url, OPTIONS)
     yield connection
     connection.terminate()
+
+
+WAITING: Final = "SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
 
 
 # -- reads that go together
@@ -143,6 +147,23 @@ async def test_a_call_whose_caller_went_before_it_began_is_not_made(
     await asyncio.gather(*waiting)
     assert await log.get("t", late.id) is None
     assert log.queries["create"] == 1
+
+
+async def test_a_call_that_has_begun_is_finished_on_its_connection_though_its_caller_went(
+    log: PostgresLog, beside: Connection
+) -> None:
+    session = await opened(log)
+    sent = draft(session)
+    async with beside.transaction():
+        await beside.execute("SELECT FROM sessions WHERE id = $1 FOR UPDATE", session.id)
+        task = await blocked(beside, log.append([sent]))
+        pid = await beside.fetchval(WAITING)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await beside.fetchval(WAITING) == pid
+    assert [(o.seq, o.duplicate) for o in await appended(log, sent)] == [(1, True)]
+    assert await beside.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid) == 1
 
 
 async def test_messages_do_not_stand_behind_other_calls(log: PostgresLog, beside: Connection) -> None:

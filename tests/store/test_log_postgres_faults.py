@@ -341,9 +341,10 @@ async def test_a_read_that_is_cut_off_is_made_once_more(server: PostgresServer, 
         fault = proxy.add(CutAnswer(lambda unit: unit.kind == "B"))
         assert await log.get("t", session.id) == session
         assert fault.cuts == 1
-        proxy.add(CutAnswer(lambda unit: unit.kind == "B", times=100))
+        always = proxy.add(CutAnswer(lambda unit: unit.kind == "B", times=100))
         with pytest.raises(Unavailable):
             await log.get("t", session.id)
+        assert always.cuts == 2
 
 
 async def test_cuts_at_any_moment_lose_nothing_and_store_nothing_twice(
