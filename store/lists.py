@@ -92,10 +92,10 @@ class Lists:
 
     # -- what changes a list
 
-    async def changing(self, users: Sequence[tuple[str, str]]) -> None:
+    async def changing(self, users: Sequence[tuple[str, str]], *, margin_ms: int = MARGIN_MS) -> None:
         """Sessions are about to join or leave the lists of these (tenant, user)."""
         keys = [_list_key(tenant, user) for tenant, user in users]
-        await self._shelf.outdate(keys, TTL_MS, margin_ms=MARGIN_MS)
+        await self._shelf.outdate(keys, TTL_MS, margin_ms=margin_ms)
 
     async def changed(self, users: Sequence[tuple[str, str]]) -> None:
         """Sessions joined or left the lists of these (tenant, user)."""

@@ -4,13 +4,16 @@ Writes go to the log and are told to the cache by version. What must be the trut
 attach at, an epoch, an expiry) is asked of the log: docs/storage.md says what may be old here, and how long.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
 
 from store.cache import Cache, Entry
+from store.errors import Unavailable
 from store.flights import Flights
 from store.lists import (
     SESSION_TTL_MS,
@@ -43,6 +46,8 @@ from store.warming import Warming
 # A write says what it is about to do, so that a node killed between COMMIT and telling the cache leaves
 # nothing old behind. Longer than any write takes; if it comes to nothing, the session is not cached as long.
 INTENT_MS: Final = 30_000
+# A write whose outcome is unknown may be committed yet, after others: more than are made in the meantime.
+DOUBT: Final = 1_000
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _role_decoder: Final = msgspec.msgpack.Decoder(Role)
@@ -172,27 +177,29 @@ class Records:
     async def create(self, new: NewSession, *, limit: int) -> Session:
         """As `Log.create`."""
         owner = [(new.tenant, new.owner)]
-        await self._lists.changing(owner)
-        session = await self._log.create(new, limit=limit)
-        await self._told(session, _role_entry(Access(session=session, role="owner"), new.owner))
-        await self._lists.changed(owner)
+        async with self._intending_lists(owner):
+            session = await self._log.create(new, limit=limit)
+            await self._told(session, _role_entry(Access(session=session, role="owner"), new.owner))
+            await self._lists.changed(owner)
         return session
 
     async def update(
         self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
     ) -> Session:
         """As `Log.update`."""
-        await self._intend(tenant, session)
-        changed = await self._log.update(tenant, session, change, now=now, expected_version=expected_version)
-        await self._told(changed)
+        async with self._intending(tenant, session):
+            changed = await self._log.update(
+                tenant, session, change, now=now, expected_version=expected_version
+            )
+            await self._told(changed)
         return changed
 
     async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
         """As `Log.end`. Lists leave an ended session out by its record."""
-        await self._intend(tenant, session)
-        ended = await self._log.end(tenant, session, reason, now=now)
-        if ended is not None:
-            await self._told(ended)
+        async with self._intending(tenant, session):
+            ended = await self._log.end(tenant, session, reason, now=now)
+            if ended is not None:
+                await self._told(ended)
         return ended
 
     async def expire_due(self, *, now: int, limit: int) -> list[Session]:
@@ -204,41 +211,66 @@ class Records:
 
     async def take_over(self, tenant: str, session: str) -> int:
         """As `Log.take_over`."""
-        await self._intend(tenant, session)
-        epoch = await self._log.take_over(tenant, session)
-        found = await self._log.get(tenant, session)
-        if found is not None:
-            await self._told(found)
+        async with self._intending(tenant, session):
+            epoch = await self._log.take_over(tenant, session)
+            found = await self._log.get(tenant, session)
+            if found is not None:
+                await self._told(found)
         return epoch
 
     async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
         """As `Log.put_member`."""
-        await self._intend(tenant, session, user)
-        changed = await self._log.put_member(tenant, session, user, role, now=now)
-        role = "owner" if user == changed.owner else role
-        await self._told(changed, _role_entry(Access(session=changed, role=role), user))
-        await self._lists.changed([(tenant, user)])
+        async with self._intending(tenant, session, user):
+            changed = await self._log.put_member(tenant, session, user, role, now=now)
+            role = "owner" if user == changed.owner else role
+            await self._told(changed, _role_entry(Access(session=changed, role=role), user))
+            await self._lists.changed([(tenant, user)])
         return changed
 
     async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
         """As `Log.remove_member`."""
-        await self._intend(tenant, session, user)
-        changed = await self._log.remove_member(tenant, session, user, now=now)
-        await self._told(changed)
-        await self._shelf.drop([(_role_key(tenant, session, user), number_of(changed))], SESSION_TTL_MS)
-        await self._lists.changed([(tenant, user)])
+        async with self._intending(tenant, session, user):
+            changed = await self._log.remove_member(tenant, session, user, now=now)
+            await self._told(changed)
+            key = _role_key(tenant, session, user)
+            await self._shelf.drop([(key, number_of(changed))], SESSION_TTL_MS)
+            await self._lists.changed([(tenant, user)])
         return changed
 
-    async def _intend(self, tenant: str, session: str, user: str | None = None) -> None:
-        """Take out of the cache what a write is about to make old."""
+    @asynccontextmanager
+    async def _intending(self, tenant: str, session: str, user: str | None = None) -> AsyncIterator[None]:
+        """Take out of the cache what a write is about to make old.
+
+        Again, and more, when nobody knows what became of it: others may have written in between.
+        """
         found = await self._log.get(tenant, session)
         if found is None:
+            yield
             return
         keys = [session_key(tenant, session)]
+        users: list[tuple[str, str]] = []
         if user is not None:
             keys.append(_role_key(tenant, session, user))
-            await self._lists.changing([(tenant, user)])
-        await self._shelf.drop([(key, number_of(found) + 1) for key in keys], INTENT_MS)
+            users.append((tenant, user))
+        async with self._intending_lists(users):
+            await self._shelf.drop([(key, number_of(found) + 1) for key in keys], INTENT_MS)
+            try:
+                yield
+            except (Unavailable, asyncio.CancelledError):
+                await self._shelf.drop([(key, number_of(found) + DOUBT) for key in keys], INTENT_MS)
+                raise
+
+    @asynccontextmanager
+    async def _intending_lists(self, users: Sequence[tuple[str, str]]) -> AsyncIterator[None]:
+        """The same of the lists of these users."""
+        if users:
+            await self._lists.changing(users)
+        try:
+            yield
+        except (Unavailable, asyncio.CancelledError):
+            if users:
+                await self._lists.changing(users, margin_ms=INTENT_MS)
+            raise
 
     async def _told(self, session: Session, *more: Entry) -> None:
         """Put what was written in the place of what it made old."""
