@@ -24,6 +24,7 @@ TAG_BYTES: Final = 8
 
 # What Redis says when a slot is served elsewhere, or by nobody at the moment.
 MOVES: Final = ("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN")
+NO_LINK: Final = "there is no connection to Redis at the moment"
 MOVED: Final = "the channel is served by another node of the Redis Cluster, which is being looked for"
 
 _logger = structlog.get_logger("store.bus")
@@ -62,14 +63,14 @@ class Listener:
     def release(self, wire: bytes) -> None:
         """Be subscribed no longer."""
         self.held.pop(wire, None)
-        if wire in self._asked:
+        if self._link is not None and wire in self._asked:
             del self._asked[wire]
-            self._order(self._words.unsubscribe, wire, None)
+            self._order(self._link, self._words.unsubscribe, wire, None)
 
     async def confirm(self, wire: bytes) -> None:
         """Wait until Redis has confirmed the subscription of what is held. Unavailable."""
         if self._link is None:
-            raise Unavailable("there is no connection to Redis at the moment")
+            raise Unavailable(NO_LINK)
         future = self._asked[wire] if wire in self._asked else self._ask(wire)
         if future is None:
             return
@@ -143,16 +144,17 @@ class Listener:
     # -- orders and replies
 
     def _ask(self, wire: bytes) -> asyncio.Future[str]:
-        future = self._asked[wire] = asyncio.get_running_loop().create_future()
-        self._order(self._words.subscribe, wire, future)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if self._link is None:
+            future.set_result(NO_LINK)
+        else:
+            self._asked[wire] = future
+            self._order(self._link, self._words.subscribe, wire, future)
         return future
 
-    def _order(self, verb: bytes, wire: bytes, future: asyncio.Future[str] | None) -> None:
-        if self._link is None:
-            _settle(future, "there is no connection to Redis at the moment")
-            return
+    def _order(self, link: Link, verb: bytes, wire: bytes, future: asyncio.Future[str] | None) -> None:
         self._orders.append((wire, future))
-        self._link.send(b"%b%d\r\n%b\r\n" % (verb, len(wire), wire))
+        link.send(b"%b%d\r\n%b\r\n" % (verb, len(wire), wire))
 
     def take(self, reply: Any) -> None:
         if type(reply) is not list:

@@ -108,6 +108,27 @@ async def test_the_whole_cluster_is_killed_and_comes_back(cluster: RedisClusterS
         await is_heard(here, there, "new")
 
 
+async def test_a_node_that_starts_without_its_cluster_joins_when_it_is_there(
+    cluster: RedisClusterServers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bus_module, "START_S", 1.0)
+    for server in cluster.nodes:
+        server.kill()
+    async with bus_nodes(cluster.url) as (here, there):
+        assert there.bus.state == "away"
+        with pytest.raises(Unavailable, match="no Redis serves the channel s:0"):
+            await there.bus.subscribe("s:0")
+        here.bus.offer("s:0", b"to nobody")
+        assert here.bus.dropped == 1
+        assert capsys.readouterr().out.count("bus_layout_unknown") == 2, "once for each of the two"
+        for server in cluster.nodes:
+            await asyncio.to_thread(server.again)
+        await asyncio.to_thread(cluster.until_whole)
+        await here.until_up()
+        await there.until_up(gaps=1)
+        await is_heard(here, there, "s:0")
+
+
 @pytest.fixture
 def replica(cluster: RedisClusterServers, tmp_path: Path) -> RedisServer:
     return add_replica(cluster, tmp_path / "replica")

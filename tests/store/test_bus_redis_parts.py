@@ -103,6 +103,25 @@ async def test_an_error_is_that_of_the_command_whose_turn_it_is() -> None:
     assert heard.moves == 1
 
 
+async def test_what_is_asked_when_the_connection_is_gone_is_asked_again_on_the_next_one() -> None:
+    heard = Heard()
+    await heard.listener.ready(heard.link)
+    heard.listener.hold(b"a", "a")
+    first = asyncio.create_task(heard.listener.catch_up())
+    second = asyncio.create_task(heard.listener.catch_up())  # it waits for the first
+    await turns(2)
+    heard.link.abort("gone")
+    for task in (first, second):
+        with pytest.raises(Unavailable):
+            await task
+    made, wire = linked(heard.listener.take)
+    ready = asyncio.create_task(heard.listener.ready(made))
+    await turns(3)
+    assert wire.writes == [b"*2\r\n$10\r\nSSUBSCRIBE\r\n$1\r\na\r\n"]
+    ready.cancel()
+    await asyncio.wait([ready])
+
+
 @pytest.mark.parametrize("said", [b"-ERR what?\r\n", b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", b"+OK\r\n"])
 async def test_what_was_not_asked_for_ends_the_connection(said: bytes) -> None:
     heard = Heard()
