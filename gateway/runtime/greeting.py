@@ -39,14 +39,15 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
         return
     connection.recognised(identity)
     record = await _resume(connection, hello)
-    if not await _admitted(connection, hello.id):
+    token = resumption.new_token()
+    if not await _admitted(connection, token, hello.id):
         return
     if connection.is_closed:
         await node.leases.forget_now(connection)
         return
     if connection.is_over:
         return
-    token = connection.resume_token = resumption.new_token()
+    connection.resume_token = token
     connection.peer.welcomed()
     await node.hub.listen(identity.tenant, identity.user, connection)
     if not node.revocations.holds(identity):
@@ -96,11 +97,11 @@ async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecor
     return await node.leases.hand_over(record, node.connections.get(record.connection))
 
 
-async def _admitted(connection: "Connection", request_id: str | None) -> bool:
+async def _admitted(connection: "Connection", token: str, request_id: str | None) -> bool:
     node = connection.node
     limit = node.settings.connections_per_user
     try:
-        admitted = await node.leases.admit(connection, limit)
+        admitted = await node.leases.admit(connection, limit, token)
     except Unavailable:
         return (
             True  # the indexes are soft state: without them the limit is not kept, and nobody is locked out

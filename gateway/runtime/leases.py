@@ -4,9 +4,9 @@ Gathers what changes and writes it a few times a second, for all connections tog
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from gateway.runtime.resumption import ResumeRecord, Resumption
 from store.errors import Unavailable
@@ -15,6 +15,9 @@ from store.types import ConnectionEntry, Mark
 
 if TYPE_CHECKING:
     from gateway.runtime.connection import Connection
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 # DESIGN: gathered and sent in one go per 100–250 ms.
 FLUSH_S: Final = 0.25
@@ -139,9 +142,13 @@ class Leases:
         except Unavailable:
             self.departed(connection)
 
-    async def admit(self, connection: "Connection", limit: int) -> bool:
-        """Index a new connection unless its user has `limit` others. Unavailable."""
-        if await self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms):
+    async def admit(self, connection: "Connection", limit: int, token: str) -> bool:
+        """Index a new connection unless its user has `limit` others. Its token is good then. Unavailable."""
+        admitted, _ = await _together(
+            self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms),
+            self._resumption.keep([(token, _record(connection))]),
+        )
+        if admitted:
             return True
         # Among those counted may be some that have just gone from here: who reconnects at once has room.
         await self._flush_departed()
@@ -199,14 +206,8 @@ class Leases:
 
     async def _write(self, asserted: "Sequence[Connection]", recorded: "Sequence[Connection]") -> None:
         """Write entries and resume records; in one round trip, as both are asked for at the same time."""
-        outcomes = await asyncio.gather(
-            self._record({each.id: each for each in recorded}.values()),
-            self._assert(asserted),
-            return_exceptions=True,
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        unique = {each.id: each for each in recorded}
+        await _together(self._record(unique.values()), self._assert(asserted))
 
     async def _record(self, connections: "Iterable[Connection]") -> None:
         """Renew resume records.
@@ -276,6 +277,15 @@ class Leases:
     def _let_go(self, connection: "Connection") -> None:
         for waiting in (self._changed, self._confirmed, self._arriving):
             waiting.pop(connection.id, None)
+
+
+async def _together(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:
+    """Do both at the same time: what they ask of the store goes in one round trip. The first failure."""
+    outcomes = await asyncio.gather(one, other, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return cast(tuple[A, B], outcomes)
 
 
 def _taken(waiting: "dict[str, Connection]") -> "list[Connection]":

@@ -58,6 +58,11 @@ class Contents:
             key.decode().removeprefix(f"{self._prefix}:"): client.pttl(key) for client, key in self._all()
         }
 
+    def clear(self) -> None:
+        """Lose everything."""
+        for client, key in self._all():
+            client.delete(key)
+
     def put_member(self, key: str, member: str, lease_ms: int) -> None:
         """Write a member into an index, and nothing else."""
         name = f"{self._prefix}:{key}"
