@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection  # generic to type checkers only
 
-# timestamptz counts microseconds from the beginning of 2000; its ends stand for the infinities.
+# timestamptz counts microseconds from the beginning of 2000, from 4714 BC to 294276 AD. Whatever lies beyond
+# is as good as never: the ends of its 64 bits, which stand for the infinities.
 _EPOCH_MS: Final = 946_684_800_000
-_INFINITY_US: Final = 2**63 - 1
-# 4714 BC to 294276 AD: what Postgres takes, with room to spare.
-_FARTHEST_US: Final = 9_223_371_331_200_000_000 - 2 * _EPOCH_MS * 1000
+_EARLIEST_US: Final = -211_813_488_000_000_000
+_LATEST_US: Final = 9_223_371_331_199_999_999
+_PAST: Final = (-(2**63),)
+_FUTURE: Final = (2**63 - 1,)
 
 # Every statement finds its rows by an index, whatever the planner makes of a table that was empty a moment
 # ago, and is planned once for each connection: with a new plan for each call, an append of one message takes
@@ -128,9 +130,9 @@ def place_of(url: str) -> str:
 
 def _to_time(ms: int) -> tuple[int]:
     us = (ms - _EPOCH_MS) * 1000
-    if us > _FARTHEST_US:
-        return (_INFINITY_US,)
-    return (us,)
+    if _EARLIEST_US <= us <= _LATEST_US:
+        return (us,)
+    return _FUTURE if us > 0 else _PAST
 
 
 def _from_time(value: tuple[int]) -> int:

@@ -27,7 +27,7 @@ WAL_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what sqlite3 raises into Unavailable, and what no text holds into Invalid; the cause kept."""
+    """Turn what sqlite3 raises into Unavailable, and what no column holds into Invalid; the cause kept."""
     try:
         yield
     except sqlite3.Error as error:
@@ -35,8 +35,8 @@ def translated() -> Iterator[None]:
         raise Unavailable(f"SQLite: {error} ({name})") from error
     except OSError as error:
         raise Unavailable(f"SQLite: {error}") from error
-    except UnicodeError as error:
-        raise Invalid(f"not a text: {error.args[0]} cannot be stored") from error
+    except (UnicodeError, OverflowError) as error:
+        raise Invalid(f"SQLite cannot store a value: {type(error).__name__}") from error
 
 
 def open_writer(path: Path) -> sqlite3.Connection:

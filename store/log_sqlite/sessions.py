@@ -45,7 +45,8 @@ _LIST: Final = _select(
     LIMIT ?"""
 )
 # Behind nothing: above every time there is.
-_START: Final = (2**63 - 1, "")
+_LATEST: Final = 2**63 - 1
+_START: Final = (_LATEST, "")
 
 _DUE: Final = _select(
     " FROM sessions WHERE ended_at IS NULL AND expires_at <= ? ORDER BY expires_at, id LIMIT ?"
@@ -89,7 +90,9 @@ def list_for(
     db: sqlite3.Connection, tenant: str, user: str, before: tuple[int, str] | None, limit: int
 ) -> list[Listing]:
     """A page of a user's sessions, latest first."""
-    rows = db.execute(_LIST, (tenant, user, *(before or _START), max(0, limit))).fetchall()
+    at, id = before or _START
+    at = max(-_LATEST, min(at, _LATEST))
+    rows = db.execute(_LIST, (tenant, user, at, id, max(0, limit))).fetchall()
     return [_listing(row) for row in rows]
 
 

@@ -218,6 +218,17 @@ async def test_the_list_is_paged_without_hole_or_repeat_even_among_equal_times(l
     assert seen == expected
 
 
+@pytest.mark.parametrize("at", [-(10**30), -(2**62), -(10**15), -1, 0, 10**15, 2**62])
+async def test_a_list_may_begin_at_any_time_there_is_and_disturbs_no_other(log: Log, at: int) -> None:
+    session = await opened(log)
+
+    async def page(before: tuple[int, str] | None) -> list[str]:
+        return [row.session.id for row in await log.list_for("t", "alice", before=before, limit=5)]
+
+    pages = await asyncio.gather(page(None), page((at, session.id)), page(None))
+    assert pages == [[session.id], [session.id] if at > NOW else [], [session.id]]
+
+
 async def test_who_joins_and_leaves_sees_it_in_the_list(log: Log) -> None:
     session = await opened(log)
     await log.put_member("t", session.id, "bob", "reader", now=NOW)
