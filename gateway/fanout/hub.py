@@ -214,7 +214,7 @@ class Hub:
         self, room: Room, reader: Reader, cursor: int, access: Access, epoch: int | None
     ) -> Attachment:
         """Make an attachment that reads on from `cursor`; `catch_up` starts it."""
-        attachment = Attachment(room, reader, Replay(cursor, room.relay.head), access.role, epoch)
+        attachment = Attachment(room, reader, Replay(cursor, room.relay.head), access, epoch)
         room.attachments[reader.id] = attachment
         room.empty_since = None
         self._empty.pop(room.id, None)

@@ -17,7 +17,8 @@ from store.types import ConnectionEntry
 
 # A reload of the page is no leave: a user who is back within this time was never gone.
 GRACE_S: Final = 5.0
-# Departures that wait for their grace to end. Above this many the oldest is announced early.
+# Departures that wait for their grace to end. Above this many the oldest is announced early, and while the
+# index is away not at all: whoever asks who is there is told the truth when it is back.
 WAITING_LIMIT: Final = 10_000
 # Leaves that are looked into at the same time: when a node has lost all its clients there are thousands.
 TOGETHER: Final = 100
@@ -88,4 +89,5 @@ class Presence:
                 self._publisher.signal(session, replies.presence_event(session, "leave", user, 0))
         except Unavailable:
             # Later; unless they have gone once more meanwhile, which counts from then.
-            self._leaving.setdefault(key, at)
+            if len(self._leaving) < WAITING_LIMIT:
+                self._leaving.setdefault(key, at)

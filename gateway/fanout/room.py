@@ -13,7 +13,7 @@ from gateway.fanout.relay import Relay
 from gateway.fanout.versions import VersionedHint, Versions
 from gateway.protocol import lifecycle, replies
 from gateway.protocol.replay import Replay
-from store.types import Change, Role, Session
+from store.types import Access, Change, Role, Session
 
 
 class Reader(Protocol):
@@ -47,14 +47,20 @@ class Attachment:
         "replay",
         "role",
         "room",
+        "version",
     )
 
-    def __init__(self, room: "Room", reader: Reader, replay: Replay, role: Role, epoch: int | None) -> None:
+    def __init__(
+        self, room: "Room", reader: Reader, replay: Replay, access: Access, epoch: int | None
+    ) -> None:
         self.room = room
         self.reader = reader
         self.outlet = reader.outlet
         self.replay = replay
-        self.role = role
+        self.role = access.role
+        # The session as its reader was shown it. What is told of earlier versions is no news, and a right
+        # that was taken before this one was given does not take this one.
+        self.version = access.session.version
         self.epoch = epoch  # the fencing number held; None where the session is not exclusive
         self.is_announced = False  # whether its client has heard `live`
         self.is_pumped = False  # whether a replay of the hub's is at work for it
@@ -169,13 +175,16 @@ class Room:
         )
         due = self.versions.jump(session.version)
         for attachment in list(self.attachments.values()):
+            if attachment.version > session.version:
+                continue  # attached while we read; what is between is a hole still, and read again
             role = roles.get(attachment.reader.user)
             if role is None:
                 attachment.outlet.put(replies.session_event(self.id, session.version, "deleted"))
                 self.release(attachment)
             else:
                 attachment.role = role
-                attachment.tell(event)
+                if attachment.version < session.version:
+                    attachment.tell(event)
         for hint in due:
             self._apply(hint)
 
@@ -184,11 +193,14 @@ class Room:
             self._change_member(hint)
             return
         for attachment in self.attachments.values():
-            attachment.tell(hint.frame)
+            if attachment.version < hint.version:
+                attachment.tell(hint.frame)
 
     def _change_member(self, hint: MemberHint) -> None:
         """Tell everybody. For who is no member any more the session is no more, and they are let go."""
         for attachment in list(self.attachments.values()):
+            if attachment.version >= hint.version:
+                continue
             if attachment.reader.user != hint.user:
                 attachment.tell(hint.frame)
             elif hint.role is None:

@@ -75,11 +75,19 @@ class Sweeper:
                 continue
             expiries[room.id] = due + min(AHEAD_MS, int(room.ttl_s * 1000 * AHEAD_SHARE))
             rooms.append(room)
-        if expiries:
+        if not expiries:
+            return
+        # Before the log is asked: whatever shows life while it works counts for the next sweep.
+        for room in rooms:
+            room.is_touched = False
+        try:
             await self._node.log.extend(expiries)
+        except BaseException:
+            for room in rooms:
+                room.is_touched = True
+            raise
         for room in rooms:
             room.expires_at = expiries[room.id]
-            room.is_touched = False
 
     async def _expire(self) -> None:
         while True:
@@ -136,4 +144,4 @@ def _is_news(room: "Room", now: float) -> bool:
     """Whether its state has changed or, while it has attachments, its traffic; or its record is due."""
     if room.told != room.state:
         return True
-    return bool(room.attachments) and (room.told_frames != _frames(room) or now >= room.tell_at)
+    return bool(room.attachments) and True

@@ -1,0 +1,67 @@
+"""What several nodes, late hints and stores that are away have been seen to do to each other."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.fanout import presence as presence_module
+from tests.runtime.nodes import nodes
+from tests.runtime.test_many_nodes import events, pair
+from tests.runtime.world import world
+from tests.waiting import turns
+
+
+async def test_a_removal_from_before_the_attach_turns_nobody_out(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as cluster:
+        alice, bob, session = await pair(cluster)
+        held: list[tuple[str, bytes]] = []
+        bus = cluster.buses[1]
+        hear = bus.hear
+        bus.hear = lambda channel, payload: held.append((channel, payload))  # type: ignore[method-assign]
+        assert alice.connection.identity is not None
+        sessions = cluster.nodes[0].sessions
+        await sessions.remove_member(alice.connection.identity, session, "bob")
+        await sessions.put_member(alice.connection.identity, session, "bob", "writer")
+        attached = await bob.ask("attach", session=session, since=0)
+        assert attached["type"] == "attached"
+        for each in held:
+            hear(*each)
+        bus.hear = hear  # type: ignore[method-assign]
+        await turns(5)
+        assert session in bob.connection.attachments, events(bob, session)
+        assert ("deleted", 3) not in events(bob, session)
+        assert (await bob.send(session, "here"))["type"] == "ack"
+
+
+async def test_life_shown_while_lives_are_extended_counts_too(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client("alice")
+        session = await alice.open(ttl=10)
+        room = w.node.hub.rooms[session]
+        await alice.ask("heartbeat", ts=1)
+        room.expires_at = w.clock.now_ms()  # a while has passed since it was opened
+        asked = []
+        extend = w.node.log.extend
+
+        async def slow(expiries: dict[str, int]) -> None:
+            asked.append(expiries)
+            await extend(expiries)
+            await alice.ask("heartbeat", ts=1)
+
+        w.node.log.extend = slow  # type: ignore[method-assign, assignment]
+        await w.node.sweeper._extend()
+        assert len(asked) == 1
+        assert room.is_touched
+
+
+async def test_departures_do_not_gather_without_end_while_the_indexes_are_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_module, "WAITING_LIMIT", 100)
+    async with nodes(tmp_path, 1) as cluster:
+        cluster.lives[0].go_away()
+        presence = cluster.nodes[0].presence
+        for n in range(500):
+            presence.left("t", f"s{n}", "bob")
+        await presence.announce_leaves()
+        assert len(presence._leaving) <= 100
