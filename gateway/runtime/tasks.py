@@ -26,13 +26,20 @@ class Tasks:
     def __init__(self, is_explained: Callable[[], bool]) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_explained = is_explained
+        self._is_stopped = False
         self.failures: Counter[str] = Counter()  # of periodic work, for a store's sake, by name
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something to its end; an exception out of it is a bug and logged with its trace."""
+        """Run something to its end; an exception out of it is a bug and logged with its trace.
+
+        After `stop` nothing is begun: a timer of fan-out may still fire, and there is nobody left to own it.
+        """
+        if self._is_stopped:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -55,6 +62,7 @@ class Tasks:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        self._is_stopped = True
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

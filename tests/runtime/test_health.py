@@ -245,3 +245,18 @@ async def test_work_that_fails_without_a_known_reason_is_told_once_each_way(
     assert tasks.failures["leases"] <= failed + 1
     loud = [(line["event"], line["task"]) for line in lines if line["log_level"] != "debug"]
     assert loud == [("task_failing", "leases"), ("task_recovered", "leases")]
+
+
+async def test_nothing_is_begun_after_the_end() -> None:
+    tasks = Tasks(lambda: False)
+    begun = False
+
+    async def work() -> None:
+        nonlocal begun
+        begun = True
+        await turns()
+
+    await tasks.stop()
+    tasks.spawn(work())
+    await turns(3)
+    assert (len(tasks), begun) == (0, False)
