@@ -144,4 +144,4 @@ def _is_news(room: "Room", now: float) -> bool:
     """Whether its state has changed or, while it has attachments, its traffic; or its record is due."""
     if room.told != room.state:
         return True
-    return bool(room.attachments) and True
+    return bool(room.attachments) and (room.told_frames != _frames(room) or now >= room.tell_at)
