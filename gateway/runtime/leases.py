@@ -117,6 +117,12 @@ class Leases:
         if fault is not None:
             raise fault
 
+    async def finish(self) -> None:
+        """Write all that is left, in as many flushes as it takes: the node stops. Unavailable."""
+        await self.flush()
+        while self._changed or self._confirmed or self._departed:
+            await self.flush_live()
+
     # -- for one connection, without waiting for the flush
 
     def arriving(self, connection: "Connection", session: str) -> None:

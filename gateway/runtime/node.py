@@ -158,7 +158,7 @@ class Node:
             self._committing.cancel()
             await asyncio.wait([self._committing])
         try:
-            await self.leases.flush()
+            await self.leases.finish()
         except Unavailable as error:
             _logger.warning("indexes_left_to_expire", error=str(error))
         await self.records.close()

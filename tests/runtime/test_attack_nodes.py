@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.fanout import presence as presence_module
+from gateway.runtime import leases as leases_module
 from tests.runtime.nodes import nodes
 from tests.runtime.test_many_nodes import events, pair
 from tests.runtime.world import world
@@ -65,3 +66,16 @@ async def test_departures_do_not_gather_without_end_while_the_indexes_are_away(
             presence.left("t", f"s{n}", "bob")
         await presence.announce_leaves()
         assert len(presence._leaving) <= 100
+
+
+async def test_a_node_that_stops_takes_all_its_connections_out_of_the_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "BATCH", 2)
+    async with nodes(tmp_path) as cluster:
+        clients = [await cluster.client(0, f"u{n}") for n in range(7)]
+        for client in clients:
+            client.vanish()
+        await cluster.nodes[0].stop()
+        for n in range(7):
+            assert await cluster.live.connections_of_user("default", f"u{n}") == []
