@@ -150,7 +150,12 @@ class Hub:
         channel = hints.user_channel(tenant, user)
         listeners = self._users.setdefault(channel, {})
         listeners[listener.id] = listener
-        await self._channels.acquire(channel)
+        try:
+            await self._channels.acquire(channel)
+        except BaseException:
+            # It has let go of what it had counted.
+            listeners.pop(listener.id, None)
+            raise
 
     def unlisten(self, tenant: str, user: str, listener: Listener) -> None:
         """Undo `listen`."""

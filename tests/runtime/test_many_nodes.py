@@ -240,6 +240,31 @@ async def test_a_lost_removal_is_found_and_the_member_let_go(place: Place, hurri
         assert events(carol, session) == [("updated", 4)]
 
 
+async def test_a_removal_that_is_heard_of_late_does_not_turn_out_who_is_a_member_again(
+    place: Place,
+) -> None:
+    async with place() as cluster:
+        alice, bob, session = await pair(cluster)
+        carol = await cluster.member(1, "carol", alice, session)
+        await until(lambda: ("updated", 3) in events(bob, session))
+        assert alice.connection.identity is not None
+        late: list[tuple[Any, ...]] = []
+        cluster.ether.pass_on = lambda *payload: late.append(payload)  # type: ignore[method-assign]
+        bob.vanish()
+        await cluster.nodes[0].sessions.remove_member(alice.connection.identity, session, "bob")
+        await alice.world.join(alice, session, "bob", "reader")
+        again = await cluster.client(1, "bob")
+        attached = await again.ask("attach", session=session)
+        assert (attached["type"], attached["role"]) == ("attached", "reader")
+        await until(lambda: sum(channel == f"s:{session}" for _, channel, _ in late) == 2)
+        for bus, channel, payload in late:
+            bus.hear(channel, payload)
+        assert cluster.nodes[1].hub.rooms[session].versions.told == 5
+        assert again.connection.attachments[session].role == "reader"
+        assert "deleted" not in [event for event, _ in events(again, session)]
+        assert events(carol, session)[-2:] == [("updated", 4), ("updated", 5)]
+
+
 async def test_a_lost_change_of_a_role_is_found(place: Place, hurried: None) -> None:
     async with place() as cluster:
         alice, bob, session = await pair(cluster)
