@@ -159,3 +159,13 @@ async def test_nothing_is_dropped_below_the_bound(bus: Bus, received: Received) 
         bus.offer("a", b"x" * 100)
     await until(lambda: len(received) == 1_000)
     assert bus.dropped == 0
+
+
+async def test_a_bus_that_is_started_is_up_and_counts(bus: Bus, received: Received) -> None:
+    assert bus.state == "up"
+    await bus.subscribe("a")
+    for _ in range(3):
+        bus.offer("a", b"x")
+    bus.offer("b", b"nobody listens")
+    await until(lambda: len(received) == 3)
+    assert (bus.published, bus.received, bus.dropped, bus.gaps) == (4, 3, 0, 0)

@@ -1,6 +1,7 @@
 """Whatever happens to Redis or the way there: nothing raises, the bus says so, heals and tells of the gap."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -338,6 +339,25 @@ async def test_a_burst_leaves_turns_to_others_and_redis_keeps_what_waits(
         gaps.append(len(there.received) - before)
     assert max(gaps) <= 2, "one in a turn, and one that is read in it"
     assert there.payloads("a")[1:] == [b"%d" % number for number in range(2_000)]
+
+
+async def test_many_losses_leave_nothing_behind(
+    pair: Pair, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "pause_s", lambda failures: 0.01)
+    here, there = pair
+    tasks = len(asyncio.all_tasks())
+    for loss in range(1, 21):
+        redis.run("CLIENT", "KILL", "TYPE", "pubsub")
+        if loss % 5 == 0:
+            redis.run("CLIENT", "KILL", "TYPE", "normal")
+        await there.until_up(gaps=loss)
+        await here.until_up()
+        await is_heard(here, there, "a")
+    assert len(asyncio.all_tasks()) == tasks
+    gc.collect()
+    links = [each for each in gc.get_objects() if type(each) is link.Link]
+    assert len(links) == 4, "two connections of each of the two"
 
 
 # -- the end
