@@ -1,12 +1,13 @@
 """Writes connections into all their indexes and takes them out again, in the order in which it is told to.
 
 What is told while a write is under way is written together, next. An entry is found in an index only while
-its hash says so: the indexes are written first, the hash last, and taken out the other way round.
+its hash says so, and the hash is written first: whoever finds a user in a session by the user's index finds
+the connection that brought them there, and does not take them for gone. It is taken out first as well.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from store.errors import Unavailable
@@ -94,7 +95,7 @@ class Register:
     # -- one round
 
     async def _write(self, current: "_Round") -> set[Arrival]:
-        """One round trip; a second one where connections have left indexes."""
+        """One round trip, on a cluster two; one more where connections have left indexes."""
         leases: dict[int, list[ConnectionEntry]] = {}
         gone: list[ConnectionEntry] = []
         for entry, lease_ms in current.changes.values():
@@ -106,18 +107,11 @@ class Register:
         removed = {index for entry in gone for index in self._keys.indexes(entry)}
         removals = self._removals(removed)
         users, members, hashes = self._puts(leases)
-        replies = iter(
-            await self._wire.call(
-                [command for command, _ in (*forgets, *removals, *users, *members, *hashes)]
-            )
-        )
-        left = set(self._left(forgets, replies))
+        said, rest = await self._in_order([*forgets, *hashes], [*removals, *users, *members])
+        left = set(self._left(forgets, said)) | set(self._left(hashes, said))
         for _ in removals:
-            next(replies)
-        arrivals = _arrivals(users, replies)
-        for _ in members:
-            next(replies)
-        left.update(self._left(hashes, replies))
+            next(rest)
+        arrivals = _arrivals(users, rest)
         left -= removed
         if left:
             left -= {
@@ -126,6 +120,15 @@ class Register:
         if left:
             await self._wire.call([command for command, _ in self._removals(left)])
         return arrivals
+
+    async def _in_order(self, first: "_Hashes", then: "_Anything") -> "tuple[Iterator[Any], Iterator[Any]]":
+        """Have everybody who sees the second part see the first: two round trips where servers are many."""
+        one, two = [command for command, _ in first], [command for command, _ in then]
+        if not self._wire.is_spread:
+            replies = await self._wire.call([*one, *two])
+            return iter(replies[: len(one)]), iter(replies[len(one) :])
+        said, rest = await self._wire.call_each([one, two])
+        return iter(said), iter(rest)
 
     def _puts(self, leases: dict[int, list[ConnectionEntry]]) -> "tuple[_Users, _Commands, _Hashes]":
         slot_of, keys = self._wire.slot_of, self._keys
@@ -202,6 +205,7 @@ class _Round:
 _Users: TypeAlias = list[tuple[Command, list[ConnectionEntry]]]
 _Hashes: TypeAlias = _Users
 _Commands: TypeAlias = list[tuple[Command, list[None]]]
+_Anything: TypeAlias = Sequence[tuple[Command, Any]]
 
 
 def _arrivals(users: "_Users", replies: Any) -> set[Arrival]:

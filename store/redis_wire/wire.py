@@ -3,7 +3,7 @@
 Heals by itself what is no failure: a script that a server does not know, a slot that has moved.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, cast
@@ -13,6 +13,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError
 
+from store.errors import Unavailable
 from store.redis_client import open_client, translated
 from store.redis_wire.lane import Connect, Lane
 from store.redis_wire.scripts import Command
@@ -48,6 +49,11 @@ class Wire:
                 await self._topology.close()
             await self._client.aclose()
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether keys lie on several servers, each of which answers when it does."""
+        return self._topology is not None
+
     def slot_of(self, key: str) -> int:
         """Keys of one slot may stand in one command."""
         return 0 if self._topology is None else key_slot(key.encode())
@@ -80,6 +86,12 @@ class Wire:
                 await self._heal(commands, replies, failed)
             _raise_first(replies)
         return replies
+
+    async def call_each(self, groups: Sequence[Sequence[Command]]) -> list[list[Any]]:
+        """As `call`, one group after the other; one that fails keeps none behind it from being sent."""
+        outcomes = [await _outcome(self.call(group)) for group in groups]
+        _raise_first(outcomes)
+        return [outcome for outcome in outcomes if isinstance(outcome, list)]
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         parts: dict[Lane, list[int]] = {}
@@ -137,6 +149,13 @@ class Wire:
         if lane is None:
             lane = self._lanes[name] = Lane(connect)
         return lane
+
+
+async def _outcome(call: Awaitable[list[Any]]) -> list[Any] | Unavailable:
+    try:
+        return await call
+    except Unavailable as error:
+        return error
 
 
 def _raise_first(replies: Sequence[Any]) -> None:

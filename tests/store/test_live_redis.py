@@ -1,15 +1,20 @@
 """What is the Redis backend's own: the keys as they are documented, and nothing that outlives its lease."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Final, NamedTuple
 from uuid import uuid4
 
 import pytest
+from redis.crc import key_slot
 
+from loadtest.servers.redis import RedisClusterServers, RedisServer
+from store.live_redis.keys import Keys
 from store.live_redis.live import RedisLive
 from store.types import LiveSession, NodeEntry, SessionStats
 from tests.store.backends.rewind import Contents
+from tests.store.clusters import owner_of
 from tests.store.making import NOW, entry
 from tests.waiting import until
 
@@ -201,3 +206,34 @@ async def test_two_stores_write_the_same_connections_without_a_trace_of_either(p
         assert place.contents.keys() == set()
     finally:
         await other.close()
+
+
+async def test_who_comes_while_a_server_is_slow_is_not_taken_for_gone(
+    redis_cluster: RedisClusterServers,
+) -> None:
+    keys = Keys(prefix := f"t{uuid4().hex[:8]}")
+    index = keys.sessions_of_user("t", "alice")
+    one, two = RedisLive(redis_cluster.url, prefix), RedisLive(redis_cluster.url, prefix)
+    # Their entry lies on another server than their index.
+    slow, coming = next(
+        (owner, entry(id, sessions=("s1",)))
+        for id in map(str, range(100))
+        if (owner := _owner(redis_cluster, keys.connection("t", id))) is not _owner(redis_cluster, index)
+    )
+    before = entry("before", sessions=("s1",))
+    await one.assert_connections([before], lease_ms=LEASE_MS)
+    await one.forget([before])
+    slow.run("CLIENT", "PAUSE", "300", "WRITE")
+    asserting = asyncio.ensure_future(two.assert_connections([coming], lease_ms=LEASE_MS))
+    left = False
+    while not asserting.done():
+        left |= await one.leave("t", "s1", "alice")
+    came = await asserting
+    assert came == ({(coming.id, "s1")} if left else set())
+    assert _owner(redis_cluster, index).run("ZCARD", index) == 1
+    for live in (one, two):
+        await live.close()
+
+
+def _owner(cluster: RedisClusterServers, key: str) -> RedisServer:
+    return owner_of(cluster, key_slot(key.encode()))
