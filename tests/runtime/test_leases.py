@@ -248,6 +248,7 @@ async def test_whoever_goes_while_the_indexes_are_away_is_taken_out_when_they_ar
 async def test_a_flush_that_meets_a_store_that_is_away_asks_it_once(place: Place) -> None:
     async with place(1) as cluster:
         clients = [(await opened(cluster, 0, f"u{n}"))[0] for n in range(20)]
+        await cluster.live.forget([client.connection.entry for client in clients[:10]])
         for client in clients[:10]:
             cluster.nodes[0].leases.changed(client.connection)
         for client in clients[10:]:
@@ -273,9 +274,12 @@ async def test_a_flush_that_is_cut_short_leaves_everything_to_the_next(place: Pl
         await cluster.live.forget([alice.connection.entry])
         node.leases.changed(alice.connection)
         bob.vanish()
-        cluster.lives[0].hang()
-        await turns(10)
         await node.tasks.stop()
+        cluster.lives[0].hang()
+        flush = asyncio.ensure_future(node.leases.flush())
+        await turns(5)
+        flush.cancel()
+        await asyncio.gather(flush, return_exceptions=True)
         cluster.lives[0].come_back()
         await flushed(cluster)
         assert await indexed(cluster) == [alice.connection.id]

@@ -222,6 +222,7 @@ async def test_a_cancelled_call_does_not_disturb_those_it_was_made_with(live: Li
     for call in (*calls[::2], *reads[::2]):
         call.cancel()
     await asyncio.gather(*calls, *reads, return_exceptions=True)
+    assert sum(call.cancelled() for call in calls) <= 10
     for n, read in enumerate(reads):
         if not read.cancelled():
             assert read.result() in (None, entry(f"c{n}", sessions=("s",)))
