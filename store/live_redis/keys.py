@@ -78,8 +78,8 @@ def fields(entry: ConnectionEntry) -> tuple[str | int, ...]:
 
 
 def entry(tenant: str, connection: str, stored: Sequence[Any]) -> ConnectionEntry | None:
-    """What a hash holds; None where there is none."""
-    if stored[0] is None:
+    """What a hash holds; None where there is none, or one with other fields, as another version writes it."""
+    if None in stored:
         return None
     node, user, sessions, ip, port, since = (value.decode() for value in stored)
     return ConnectionEntry(

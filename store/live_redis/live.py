@@ -4,7 +4,7 @@ Leases are counted by the clock of the server that holds the key; no node's cloc
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from store.live_redis.scripts import (
 from store.redis_wire.scripts import Calls, Command
 from store.redis_wire.wire import Wire
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
+
+T = TypeVar("T")
 
 # Replies of one pipeline when a session has very many connections: about 100 KiB.
 READ: Final = 500
@@ -112,7 +114,9 @@ class RedisLive:
         (stored,) = await self._wire.call([RECORDS.call([self._keys.session(tenant, session)])])
         records: list[LiveSession] = []
         for node, value in zip(stored[::2], stored[1::2], strict=True):
-            record = msgspec.json.decode(value, type=_Record)
+            record = _understood(value, _Record)
+            if record is None:
+                continue
             known = LiveSession(
                 id=session, tenant=tenant, state=record.state, node=node.decode(), stats=record.stats
             )
@@ -133,8 +137,8 @@ class RedisLive:
         (ids,) = await self._wire.call([LIST.call([self._keys.nodes()])])
         keys = [self._keys.node(each.decode()) for each in ids]
         stored = await self._wire.call([Command(key, ("GET", key)) for key in keys])
-        found = [msgspec.json.decode(each, type=NodeEntry) for each in stored if each is not None]
-        return sorted(found, key=lambda node: node.id)
+        found = [_understood(each, NodeEntry) for each in stored if each is not None]
+        return sorted((node for node in found if node is not None), key=lambda node: node.id)
 
     # -- what is taken once
 
@@ -162,3 +166,11 @@ class _Record(msgspec.Struct, frozen=True):
 
     state: SessionState
     stats: SessionStats
+
+
+def _understood(value: bytes, form: type[T]) -> T | None:
+    """What is stored; None where another version stored it in a form of its own."""
+    try:
+        return msgspec.json.decode(value, type=form)
+    except msgspec.MsgspecError:
+        return None

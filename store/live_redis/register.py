@@ -175,6 +175,8 @@ class Register:
         """The indexes in which connections were before, by what their hashes said."""
         for _, entries in hashes:
             for place, node, user, sessions in _by(4, next(replies)):
+                if user is None or sessions is None:
+                    continue  # another version's; what it has in the indexes expires
                 entry = entries[place - 1]
                 known = ConnectionEntry(
                     id=entry.id,

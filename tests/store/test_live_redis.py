@@ -208,6 +208,31 @@ async def test_two_stores_write_the_same_connections_without_a_trace_of_either(p
         await other.close()
 
 
+async def test_what_another_version_stored_in_its_own_way_is_passed_over(redis7: RedisServer) -> None:
+    live = RedisLive(redis7.url, prefix := f"t{uuid4().hex[:8]}")
+    node, record = NodeEntry(id="n1", url=None, started_at=NOW), _record_of("n1")
+    await live.renew_node(node, lease_ms=LEASE_MS)
+    await live.put_sessions([record], lease_ms=LEASE_MS)
+    redis7.run("SET", f"{prefix}:node:n2", '{"name":"n2"}', "PX", "30000")
+    redis7.run("ZADD", f"{prefix}:nodes", "9999999999999", "n2")
+    redis7.run("HSET", f"{prefix}:t:session:{{s1}}", "n2", '9999999999999 {"now":"active"}')
+    redis7.run("HSET", f"{prefix}:t:connection:{{c1}}", "node", "n2", "who", "alice")
+    assert await live.nodes() == [node]
+    assert await live.session("t", "s1") == record
+    assert await live.connection("t", "c1") is None
+    # And written over, or taken out.
+    await live.assert_connections([entry("c1")], lease_ms=LEASE_MS)
+    assert await live.connection("t", "c1") == entry("c1")
+    redis7.run("HDEL", f"{prefix}:t:connection:{{c1}}", "user")
+    await live.forget([entry("c1")])
+    assert redis7.run("EXISTS", f"{prefix}:t:connection:{{c1}}") == 0
+    await live.close()
+
+
+def _record_of(node: str) -> LiveSession:
+    return LiveSession(id="s1", tenant="t", state="active", node=node, stats=SessionStats())
+
+
 async def test_who_comes_while_a_server_is_slow_is_not_taken_for_gone(
     redis_cluster: RedisClusterServers,
 ) -> None:
