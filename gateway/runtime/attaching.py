@@ -106,6 +106,7 @@ def _admit(
     cursor = head if look.since is None else look.since
     attachment = node.hub.attach(room, connection, cursor, access, look.epoch)
     connection.attachments[room.id] = attachment
+    room.is_touched = True  # a sign of use: the first heartbeat may be later than the end of its TTL
     attachment.replay.behind(head)  # the room may still be reading what it missed itself
     connection.seen[room.id] = cursor
     if earlier is not None and earlier.room is not room:

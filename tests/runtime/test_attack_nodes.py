@@ -79,3 +79,21 @@ async def test_a_node_that_stops_takes_all_its_connections_out_of_the_indexes(
         await cluster.nodes[0].stop()
         for n in range(7):
             assert await cluster.live.connections_of_user("default", f"u{n}") == []
+
+
+async def test_who_attaches_to_a_session_about_to_expire_keeps_it_alive(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as cluster:
+        alice = await cluster.client(0, "alice")
+        session = await alice.open(ttl=60)
+        alice.vanish()
+        clock = cluster.worlds[1].clock
+        opened_at, now_ms = clock.now_ms(), clock.now_ms
+        clock.now_ms = lambda: now_ms() + 50_000  # type: ignore[method-assign]
+        back = await cluster.client(1, "alice")
+        assert (await back.ask("attach", session=session, since=0))["type"] == "attached"
+        # Its first heartbeat may be 25 s away.
+        await cluster.nodes[1].sweeper._extend()
+        access = await cluster.log.access("default", session, "alice")
+        assert access is not None
+        assert access.session.expires_at is not None
+        assert access.session.expires_at >= opened_at + 110_000
