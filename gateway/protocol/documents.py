@@ -26,6 +26,9 @@ _SUSPECT_NUMBER: Final = re.compile(rb"\d{16}|\d[eE]")
 
 # jsonb prints 1e-9999 as ten thousand digits: with exponents of any length, 64 KiB would grow to megabytes.
 _LONG_EXPONENT: Final = re.compile(rb"[eE][+-]?\d{3}")
+# And with two digits in each of ten thousand numbers it would grow seventeen times: so many zeros are enough.
+_SMALL_EXPONENT: Final = re.compile(rb"[eE]-(\d+)")
+_ZEROS: Final = 2_000
 
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -67,6 +70,8 @@ def _fault_of_numbers(bare: bytes) -> str | None:
         return f"holds a number beyond ±{MAX_SAFE_INTEGER}: send it as a string"
     if _LONG_EXPONENT.search(bare) is not None:
         return "holds a number with more than two digits of exponent: send it as a string"
+    if sum(map(int, _SMALL_EXPONENT.findall(bare))) > _ZEROS:
+        return "holds too many tiny numbers such as 1e-30: send them as strings"
     return None
 
 

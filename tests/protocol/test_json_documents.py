@@ -157,3 +157,9 @@ def test_a_document_too_large_is_refused_before_it_is_read() -> None:
 def test_a_nul_is_told_from_a_text_that_looks_like_one(data: bytes, expected: bool) -> None:
     assert holds_nul(data) is expected
     assert ("\0" in json.loads(data)) is expected
+
+
+def test_a_few_tiny_numbers_are_stored_and_thousands_are_not() -> None:
+    few, many = (b'{"a":[' + b",".join([b"1e-40"] * count) + b"]}" for count in (50, 51))
+    assert fault_of(few, depth=DEPTH) is None
+    assert "tiny numbers" in (fault_of(many, depth=DEPTH) or "")
