@@ -1,7 +1,7 @@
 """The log against a model: lists and dicts that do what the docstrings of `Log` say, in the plainest way."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
@@ -21,7 +21,21 @@ from hypothesis.stateful import (
 
 from store.errors import Ended, NotFound, StoreError, VersionConflict
 from store.log import Log
-from store.types import Appended, Change, Draft, EndReason, Mark, Message, NewSession, Refused, Standing
+from store.types import (
+    Appended,
+    Change,
+    Cursor,
+    Draft,
+    EndReason,
+    Listing,
+    Mark,
+    Member,
+    Message,
+    NewSession,
+    Refused,
+    Session,
+    Standing,
+)
 from tests.store.backends.logs import OpenLog
 from tests.store.making import NOW
 
@@ -313,8 +327,7 @@ class LogMachine(RuleBasedStateMachine):
             )
             for id, session in self.model.sessions.items()
         }
-        for id, modelled in self.model.sessions.items():
-            found = self.run(self.log.get(modelled.tenant, id))
+        for modelled, (found, members, cursors) in self.run(self._look_at_all()):
             assert found is not None
             assert (found.version, found.epoch, found.head) == (
                 modelled.version,
@@ -323,31 +336,43 @@ class LogMachine(RuleBasedStateMachine):
             )
             assert (found.title, found.status) == (modelled.title, modelled.status)
             assert (found.expires_at, found.end_reason) == (modelled.expires_at, modelled.end_reason)
-            assert {member.user: member.role for member in self.run(self.log.members(id))} == modelled.roles
-            cursors = self.run(self.log.cursors(id))
+            assert {member.user: member.role for member in members} == modelled.roles
             assert {c.user: (c.delivered, c.read) for c in cursors} == modelled.cursors
+
+    async def _look_at_all(
+        self,
+    ) -> Iterable[tuple[Modelled, tuple[Session | None, list[Member], list[Cursor]]]]:
+        """At the same time, as a node's clients ask."""
+
+        async def look(id: str, tenant: str) -> tuple[Session | None, list[Member], list[Cursor]]:
+            return await self.log.get(tenant, id), await self.log.members(id), await self.log.cursors(id)
+
+        modelled = list(self.model.sessions.values())
+        return zip(modelled, await asyncio.gather(*(look(m.id, m.tenant) for m in modelled)), strict=True)
 
     @invariant()
     def same_lists(self) -> None:
-        for tenant in TENANTS:
-            for user in USERS:
-                listings = self.run(self.log.list_for(tenant, user, before=None, limit=100))
-                theirs = [
-                    session
-                    for session in self.model.sessions.values()
-                    if session.tenant == tenant and user in session.roles and session.end_reason is None
-                ]
-                expected = [
-                    (
-                        session.messages[-1].created_at if session.messages else NOW,
-                        session.id,
-                        session.messages[-1].content if session.messages else "",
-                        len(session.messages) - session.cursors.get(user, (0, 0))[1],
-                    )
-                    for session in theirs
-                ]
-                found = [(row.last_at, row.session.id, row.preview, row.unread) for row in listings]
-                assert found == sorted(expected, reverse=True)
+        whose = [(tenant, user) for tenant in TENANTS for user in USERS]
+        for (tenant, user), listings in zip(whose, self.run(self._list_all(whose)), strict=True):
+            theirs = [
+                session
+                for session in self.model.sessions.values()
+                if session.tenant == tenant and user in session.roles and session.end_reason is None
+            ]
+            expected = [
+                (
+                    session.messages[-1].created_at if session.messages else NOW,
+                    session.id,
+                    session.messages[-1].content if session.messages else "",
+                    len(session.messages) - session.cursors.get(user, (0, 0))[1],
+                )
+                for session in theirs
+            ]
+            found = [(row.last_at, row.session.id, row.preview, row.unread) for row in listings]
+            assert found == sorted(expected, reverse=True)
+
+    async def _list_all(self, whose: list[tuple[str, str]]) -> list[list[Listing]]:
+        return await asyncio.gather(*(self.log.list_for(*each, before=None, limit=100) for each in whose))
 
     @invariant()
     def same_events(self) -> None:
