@@ -78,12 +78,14 @@ async def test_what_a_killed_node_leaves_in_the_indexes_is_over_within_its_lease
             room.speakers = [speaker for speaker in room.speakers if speaker not in lost]
         run.crowd.speakers = [speaker for speaker in run.crowd.speakers if speaker not in lost]
         back = [speaker for speaker in orphaned if speaker not in lost]
-        async with run.crowd.talking(30.0):
-            for speaker in back:
-                speaker.home = lambda: first.ws_url
-            await last.kill()
-            await until(lambda: all(one.node == "n1" and one.is_live for one in back), within=10)
-            await run.until_indexes_are_true()
-        await asyncio.gather(*(speaker.leave() for speaker in lost))
+        try:
+            async with run.crowd.talking(30.0):
+                for speaker in back:
+                    speaker.home = lambda: first.ws_url
+                await last.kill()
+                await until(lambda: all(one.node == "n1" and one.is_live for one in back), within=10)
+                await run.until_indexes_are_true()
+        finally:
+            await asyncio.gather(*(speaker.leave() for speaker in lost))
         await until_true(run.world, run.crowd, GONE, within=LEASE_MS / 1000 + 5)
         assert await run.verdict() == []
