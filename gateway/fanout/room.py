@@ -58,8 +58,7 @@ class Attachment:
         self.outlet = reader.outlet
         self.replay = replay
         self.role = access.role
-        # The session as its reader was shown it. What is told of earlier versions is no news, and a right
-        # that was taken before this one was given does not take this one.
+        # With which the right was read: one that was taken or changed before does not touch it any more.
         self.version = access.session.version
         self.epoch = epoch  # the fencing number held; None where the session is not exclusive
         self.is_announced = False  # whether its client has heard `live`
@@ -175,16 +174,16 @@ class Room:
         )
         due = self.versions.jump(session.version)
         for attachment in list(self.attachments.values()):
-            if attachment.version > session.version:
-                continue  # attached while we read; what is between is a hole still, and read again
             role = roles.get(attachment.reader.user)
-            if role is None:
+            if attachment.version > session.version:
+                # Attached while we read; what is between is a hole still, and read again.
+                attachment.tell(event)
+            elif role is None:
                 attachment.outlet.put(replies.session_event(self.id, session.version, "deleted"))
                 self.release(attachment)
             else:
                 attachment.role = role
-                if attachment.version < session.version:
-                    attachment.tell(event)
+                attachment.tell(event)
         for hint in due:
             self._apply(hint)
 
@@ -193,15 +192,12 @@ class Room:
             self._change_member(hint)
             return
         for attachment in self.attachments.values():
-            if attachment.version < hint.version:
-                attachment.tell(hint.frame)
+            attachment.tell(hint.frame)
 
     def _change_member(self, hint: MemberHint) -> None:
         """Tell everybody. For who is no member any more the session is no more, and they are let go."""
         for attachment in list(self.attachments.values()):
-            if attachment.version >= hint.version:
-                continue
-            if attachment.reader.user != hint.user:
+            if attachment.reader.user != hint.user or attachment.version >= hint.version:
                 attachment.tell(hint.frame)
             elif hint.role is None:
                 attachment.outlet.put(hint.farewell)

@@ -34,6 +34,21 @@ async def test_a_removal_from_before_the_attach_turns_nobody_out(tmp_path: Path)
         assert (await bob.send(session, "here"))["type"] == "ack"
 
 
+async def test_members_read_before_the_attach_turn_nobody_out(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as cluster:
+        alice, bob, session = await pair(cluster)
+        cluster.ether.loss = 1.0
+        assert alice.connection.identity is not None
+        sessions = cluster.nodes[0].sessions
+        removed = await sessions.remove_member(alice.connection.identity, session, "bob")
+        await sessions.put_member(alice.connection.identity, session, "bob", "reader")
+        assert (await bob.ask("attach", session=session, since=0))["role"] == "reader"
+        hub = cluster.nodes[1].hub
+        hub.refresh(hub.rooms[session], removed, {"alice": "owner"})
+        assert ("updated", removed.version) in events(bob, session)
+        assert bob.connection.attachments[session].role == "reader"
+
+
 async def test_life_shown_while_lives_are_extended_counts_too(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         alice = await w.client("alice")
