@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.servers.postgres import PostgresServer
-from loadtest.servers.redis import RedisClusterServers
+from loadtest.servers.redis import RedisClusterServers, RedisServer
 from store.cache import Cache
 from store.live import Live
 from store.log import Log
@@ -14,6 +14,7 @@ from store.log_sqlite.log import SqliteLog
 from store.records import Records
 from tests.store.backends.buses import BUSES, MANY_NODES, OpenBus
 from tests.store.backends.caches import CACHES
+from tests.store.backends.least import LeastRedis
 from tests.store.backends.lives import LIVES
 from tests.store.backends.logs import LOGS, OpenLog
 from tests.store.backends.timed import Timed
@@ -90,6 +91,14 @@ def redis_cluster62(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisC
     folder = tmp_path_factory.mktemp("redis_cluster62")
     with RedisClusterServers.start(folder, version="packaged") as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def redis_least(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LeastRedis]:
+    """A Redis that speaks TLS only, for users who may do no more than the documents say."""
+    folder = tmp_path_factory.mktemp("redis_least")
+    with RedisServer.start(folder, version="installed", tls=True) as server:
+        yield LeastRedis(server)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from store.bus import Bus, OnGap, Receiver
 from store.bus_memory import MemoryBus
 from store.bus_redis.bus import RedisBus
+from tests.store.backends.least import url_of
 
 OpenBus = Callable[[Receiver, OnGap], AbstractAsyncContextManager[Bus]]
 
@@ -32,8 +33,8 @@ def memory(request: pytest.FixtureRequest) -> OpenBus:
 
 def redis(server: str, request: pytest.FixtureRequest) -> OpenBus:
     """Buses on one Redis, with a prefix that nobody else has."""
-    url: str = request.getfixturevalue(server).url
     prefix = f"t{uuid4().hex[:8]}"
+    url = url_of(request.getfixturevalue(server), prefix)
     return lambda receiver, on_gap: started(RedisBus(url, prefix, uuid4().hex[:8]), receiver, on_gap)
 
 
@@ -42,6 +43,7 @@ MANY_NODES: Final[dict[str, Callable[[pytest.FixtureRequest], OpenBus]]] = {
     "redis7": partial(redis, "redis7"),
     "cluster": partial(redis, "redis_cluster"),
     "cluster62": partial(redis, "redis_cluster62"),
+    "least": partial(redis, "redis_least"),
 }
 
 BUSES: Final = {"memory": memory, **MANY_NODES}

@@ -11,6 +11,7 @@ import pytest
 from store.cache import Cache
 from store.cache_memory import MemoryCache
 from store.cache_redis import RedisCache
+from tests.store.backends.least import url_of
 from tests.store.backends.timed import Timed
 from tests.store.nodes import ManualClock
 from tests.waiting import later
@@ -31,7 +32,8 @@ async def memory_cache(request: pytest.FixtureRequest) -> AsyncIterator[Timed[Ca
 @asynccontextmanager
 async def redis_cache(server: str, request: pytest.FixtureRequest) -> AsyncIterator[Timed[Cache]]:
     """A cache on the server that this fixture gives, with a prefix of its own."""
-    cache = RedisCache(request.getfixturevalue(server).url, f"t{uuid4().hex[:8]}")
+    prefix = f"t{uuid4().hex[:8]}"
+    cache = RedisCache(url_of(request.getfixturevalue(server), prefix), prefix)
     await cache.start()
     yield Timed(cache, elapse)
     await cache.close()
@@ -47,4 +49,5 @@ CACHES: Final[dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextMa
     "redis62": partial(redis_cache, "redis62"),
     "redis7": partial(redis_cache, "redis7"),
     "cluster": partial(redis_cache, "redis_cluster"),
+    "least": partial(redis_cache, "redis_least"),
 }

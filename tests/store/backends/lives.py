@@ -11,6 +11,7 @@ import pytest
 from store.live import Live
 from store.live_memory import MemoryLive
 from store.live_redis.live import RedisLive
+from tests.store.backends.least import url_of
 from tests.store.backends.rewind import Contents
 from tests.store.backends.timed import Timed
 from tests.store.nodes import ManualClock
@@ -30,7 +31,7 @@ async def redis_live(server: str, request: pytest.FixtureRequest) -> AsyncIterat
     """A live store on the server that this fixture gives, with a prefix of its own."""
     servers = request.getfixturevalue(server)
     prefix = f"t{uuid4().hex[:8]}"
-    live = RedisLive(servers.url, prefix)
+    live = RedisLive(url_of(servers, prefix), prefix)
     await live.start()
     with closing(Contents(servers, prefix)) as contents:
 
@@ -46,4 +47,5 @@ LIVES: Final[dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextMan
     "redis62": partial(redis_live, "redis62"),
     "redis7": partial(redis_live, "redis7"),
     "cluster": partial(redis_live, "redis_cluster"),
+    "least": partial(redis_live, "redis_least"),
 }

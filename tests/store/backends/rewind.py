@@ -9,9 +9,8 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from loadtest.servers.redis import RedisClusterServers, RedisServer
-
-Servers = RedisServer | RedisClusterServers
+from loadtest.servers.redis import RedisServer
+from tests.store.backends.least import Servers
 
 # As store/lua/live_put_records.lua writes the fields of a session.
 _RECORD: Final = re.compile(rb"(\d+) (.*)", re.DOTALL)
@@ -21,7 +20,7 @@ class Contents:
     """All keys under a prefix, on one server or all nodes of a cluster."""
 
     def __init__(self, servers: Servers, prefix: str) -> None:
-        nodes = servers.nodes if isinstance(servers, RedisClusterServers) else [servers]
+        nodes = [servers] if isinstance(servers, RedisServer) else servers.nodes
         self._clients: list[Any] = [
             redis.Redis.from_url(node.url, retry=Retry(NoBackoff(), 0), protocol=2) for node in nodes
         ]
