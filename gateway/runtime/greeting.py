@@ -37,6 +37,8 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
     except errors.Unavailable as error:
         connection.refuse(error, CloseCode.OVERLOADED, hello.id)
         return
+    if connection.is_over:
+        return  # its resume token stays good, and the connection it would replace stays
     connection.recognised(identity)
     record = await _resume(connection, hello)
     token = resumption.new_token()

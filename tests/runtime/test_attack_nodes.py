@@ -1,15 +1,17 @@
 """What several nodes, late hints and stores that are away have been seen to do to each other."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from gateway.auth.identity import Identity
 from gateway.fanout import presence as presence_module
 from gateway.runtime import leases as leases_module
 from tests.runtime.nodes import nodes
 from tests.runtime.test_many_nodes import events, pair
 from tests.runtime.world import world
-from tests.waiting import turns
+from tests.waiting import turns, until
 
 
 async def test_a_removal_from_before_the_attach_turns_nobody_out(tmp_path: Path) -> None:
@@ -112,3 +114,26 @@ async def test_who_attaches_to_a_session_about_to_expire_keeps_it_alive(tmp_path
         assert access is not None
         assert access.session.expires_at is not None
         assert access.session.expires_at >= opened_at + 110_000
+
+
+async def test_a_hello_whose_socket_goes_before_it_is_recognised_uses_nothing_up(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as cluster:
+        old = cluster.worlds[0].connect()
+        token = (await old.hello("alice"))["resume"]
+        lost = cluster.worlds[0].connect()
+        node, recognised = cluster.nodes[0], asyncio.Event()
+        verify = node.tokens.verify
+
+        async def slow(token: str) -> Identity:
+            await recognised.wait()
+            return await verify(token)
+
+        node.tokens.verify = slow  # type: ignore[method-assign]
+        lost.say("hello", token=lost.world.tokens.mint("alice"), resume=token)
+        await turns(3)
+        lost.vanish()
+        recognised.set()
+        await until(lambda: not lost.connection._is_busy)
+        assert not old.connection.is_handed_over
+        again = cluster.worlds[1].connect()
+        assert (await again.hello("alice", resume=token))["resumed"] is True
