@@ -39,6 +39,7 @@ _MEANS: Final[Mapping[Mode, str]] = {
     "typing and presence go on",
     "bus_deaf": "messages of other nodes arrive seconds late; this node asks for no new connections",
 }
+_LOST: Final = "the bus has no connection to Redis"
 _UNREADY: Final = "the bus is deaf: what other nodes publish does not arrive; it is being connected anew"
 
 _logger = structlog.get_logger("gateway.runtime")
@@ -102,14 +103,15 @@ class Health:
 
         async def look() -> None:
             nonlocal gaps
-            answers = await _answers(self._live.ping, LIVE_LIMIT_S)
+            fault = await _fault(self._live.ping, LIVE_LIMIT_S)
             state = self._bus.state
             # A bus whose connection is cut again and again was there between, and each gap is looked into.
             was_there, gaps = self._bus.gaps != gaps, self._bus.gaps
-            self._saw("redis_away", not answers or (state == "away" and not was_there))
+            lost = _LOST if state == "away" and not was_there else None
+            self._saw("redis_away", fault or lost)
             # A Redis that hangs makes every bus deaf, and is away: all nodes would ask for no new connections
             # at the same time, for nothing. Deaf is who hears nothing of a Redis that answers.
-            self._saw("bus_deaf", answers and state == "deaf")
+            self._saw("bus_deaf", _UNREADY if fault is None and state == "deaf" else None)
 
         await self._again_and_again(look)
 
@@ -118,9 +120,9 @@ class Health:
 
         async def look() -> None:
             begun = self._clock.monotonic()
-            answers = await _answers(self._log.ping, LOG_LIMIT_S)
+            fault = await _fault(self._log.ping, LOG_LIMIT_S)
             # Under load a probe may wait for longer than it is worth, behind commits that go on all the time.
-            self._saw("postgres_away", not answers and self._log_answered_at < begun)
+            self._saw("postgres_away", fault if self._log_answered_at < begun else None)
 
         await self._again_and_again(look)
 
@@ -131,13 +133,15 @@ class Health:
             # A probe that took its whole time is followed by the next at once.
             await asyncio.sleep(max(0.0, begun + PROBE_S - self._clock.monotonic()))
 
-    def _saw(self, mode: Mode, is_bad: bool) -> None:
+    def _saw(self, mode: Mode, reason: str | None) -> None:
+        """Note a sign of a mode, or that there is none."""
         watched = self._watched[mode]
-        watched.misses = watched.misses + 1 if is_bad else 0
+        watched.misses = 0 if reason is None else watched.misses + 1
         if watched.since is None and watched.misses >= MISSES:
             watched.since = self._clock.now_ms()
-            _logger.warning("degraded", mode=mode, since=rfc3339(watched.since), means=_MEANS[mode])
-        elif watched.since is not None and not is_bad:
+            since = rfc3339(watched.since)
+            _logger.warning("degraded", mode=mode, reason=reason, since=since, means=_MEANS[mode])
+        elif watched.since is not None and reason is None:
             lasted_s = (self._clock.now_ms() - watched.since) / 1000
             _logger.info("restored", mode=mode, since=rfc3339(watched.since), lasted_s=round(lasted_s, 1))
             watched.since = None
@@ -146,10 +150,13 @@ class Health:
         self._on_change()
 
 
-async def _answers(ping: Callable[[], Awaitable[None]], limit_s: float) -> bool:
+async def _fault(ping: Callable[[], Awaitable[None]], limit_s: float) -> str | None:
+    """What keeps a store from answering; None when it does."""
     try:
         async with asyncio.timeout(limit_s):
             await ping()
-    except (Unavailable, TimeoutError):
-        return False
-    return True
+    except Unavailable as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {limit_s:g} s"
+    return None

@@ -51,6 +51,10 @@ class Keys:
         """Sorted set: tenant/connection → end of its lease."""
         return f"{self._prefix}:node:{node}:connections"
 
+    def probe(self) -> str:
+        """String: that Redis takes what is written."""
+        return f"{self._prefix}:probe"
+
     def once(self, kind: OnceKind, digest: str) -> str:
         """String: what may be taken once."""
         return f"{self._prefix}:{kind}:{digest}"

@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 # Replies of one pipeline when a session has very many connections: about 100 KiB.
 READ: Final = 500
+# Written every second by every node.
+PROBE_MS: Final = 10_000
 
 
 class RedisLive:
@@ -49,6 +51,9 @@ class RedisLive:
 
     async def ping(self) -> None:
         await self._wire.ping()
+        # A Redis that is full, or a replica by now, answers a PING and takes nothing: the indexes are away.
+        key = self._keys.probe()
+        await self._wire.call([Command(key, ("SET", key, "", "PX", PROBE_MS))])
 
     # -- connections
 

@@ -107,6 +107,7 @@ async def test_a_store_that_is_away_is_a_mode_with_one_line_each_way(mode: Mode,
         assert entered["since"] == left["since"]
         assert left["lasted_s"] >= 0
         assert entered["means"]
+        assert entered["reason"] == "away" if how == "away" else "no answer within" in entered["reason"]
         assert p.changes == 2
 
 
