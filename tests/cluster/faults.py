@@ -90,6 +90,36 @@ class RedisTold:
         """It was over at once."""
 
 
+class RedisFull:
+    """Redis is out of memory: it answers, and takes nothing that is to be kept."""
+
+    name = "redis full"
+
+    def __init__(self, redis: RedisServer) -> None:
+        self._redis = redis
+
+    async def begin(self) -> None:
+        await asyncio.to_thread(self._redis.run, "CONFIG", "SET", "maxmemory", "1mb")
+
+    async def end(self) -> None:
+        await asyncio.to_thread(self._redis.run, "CONFIG", "SET", "maxmemory", "0")
+
+
+class RedisReplica:
+    """A failover has made it a replica of a server that is gone: it answers, and is read-only."""
+
+    name = "redis replica"
+
+    def __init__(self, redis: RedisServer) -> None:
+        self._redis = redis
+
+    async def begin(self) -> None:
+        await asyncio.to_thread(self._redis.run, "REPLICAOF", "127.0.0.1", "1")
+
+    async def end(self) -> None:
+        await asyncio.to_thread(self._redis.run, "REPLICAOF", "NO", "ONE")
+
+
 class RedisBuffersTiny:
     """Redis cuts off every subscriber for which some kilobytes wait, as after a burst."""
 

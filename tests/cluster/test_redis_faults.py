@@ -8,7 +8,15 @@ from typing import Final
 import pytest
 
 from loadtest.servers.redis import RedisServer
-from tests.cluster.faults import Fault, RedisBuffersTiny, RedisKilled, RedisPaused, RedisTold
+from tests.cluster.faults import (
+    Fault,
+    RedisBuffersTiny,
+    RedisFull,
+    RedisKilled,
+    RedisPaused,
+    RedisReplica,
+    RedisTold,
+)
 from tests.cluster.modes import readiness, told, until_degraded, until_whole
 from tests.cluster.trial import Size, Trial, trial
 from tests.cluster.world import Ground
@@ -36,8 +44,9 @@ class Case:
 
 
 CASES: Final = {
-    "killed": Case(RedisKilled, 3.0, "redis_away"),
-    "paused": Case(RedisPaused, 3.0, "redis_away"),
+    "killed": Case(RedisKilled, 2.0, "redis_away"),
+    "paused": Case(RedisPaused, 2.0, "redis_away"),
+    "full": Case(RedisFull, 1.0, "redis_away"),
     "flushed": Case(lambda redis: RedisTold(redis, "FLUSHALL"), 1.0),
     "subscribers killed": Case(lambda redis: RedisTold(redis, "CLIENT", "KILL", "TYPE", "pubsub"), 1.0),
     "buffers tiny": Case(RedisBuffersTiny, 2.0, has_burst=True),
@@ -108,6 +117,9 @@ async def test_no_message_is_lost_and_no_ack_waits(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_redis_is_paused_for_ten_seconds(tmp_path: Path, ground: Ground, redis: RedisServer) -> None:
+@pytest.mark.parametrize("make", [RedisPaused, RedisReplica])
+async def test_redis_serves_nobody_for_ten_seconds(
+    make: Callable[[RedisServer], Fault], tmp_path: Path, ground: Ground, redis: RedisServer
+) -> None:
     async with trial(tmp_path, ground, SMALL) as run:
-        await nothing_is_lost(run, redis, Case(RedisPaused, 10.0, "redis_away"))
+        await nothing_is_lost(run, redis, Case(make, 10.0, "redis_away"))
