@@ -33,7 +33,7 @@ class Live(Protocol):
         """Let go of every socket. Idempotent."""
 
     async def ping(self) -> None:
-        """Make one trivial round trip, for health checks."""
+        """Make one trivial round trip, for health checks. Unavailable also where nothing can be written."""
 
     async def admit(self, entry: ConnectionEntry, *, limit: int, lease_ms: int) -> bool:
         """Index a new connection unless its user has `limit` others that are not expired.
