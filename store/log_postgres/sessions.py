@@ -96,11 +96,13 @@ _END: Final = statement(
     ending=_ENDING,
 )
 
-# What another node is ending or writing to just now is passed over: its time comes with the next sweep.
+# What another node is ending or writing to just now is passed over: its time comes with the next sweep. It is
+# not later than the database says: a node whose clock is fast must not end what others keep alive.
 _EXPIRE: Final = statement(
     """
     WITH due AS (
-        SELECT id FROM sessions WHERE ended_at IS NULL AND expires_at <= $1::timestamptz
+        SELECT id FROM sessions
+        WHERE ended_at IS NULL AND expires_at <= least($1::timestamptz, clock_timestamp())
         ORDER BY expires_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     ) <ending>
     SELECT * FROM ended ORDER BY expires_at, id

@@ -1,6 +1,7 @@
 """What is Postgres's own: reads that go together, events of many nodes, cancelled calls, durability."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -242,6 +243,15 @@ async def test_a_sweep_passes_over_what_somebody_else_is_ending(log: PostgresLog
         swept = await log.expire_due(now=NOW + 9_000, limit=10)
         assert [session.id for session in swept] == [two.id]
     assert await log.expire_due(now=NOW + 9_000, limit=10) == []
+
+
+async def test_a_node_whose_clock_is_fast_ends_nothing_before_its_time(log: PostgresLog) -> None:
+    now = time.time_ns() // 1_000_000
+    alive = await opened(log, created_at=now, ttl_s=3600)
+    over = await opened(log, created_at=now - 7_200_000, ttl_s=3600)
+    swept = await log.expire_due(now=now + 7_200_000, limit=10)
+    assert [session.id for session in swept] == [over.id]
+    assert (await log.get("t", alive.id)) == alive
 
 
 # -- events, revocations
