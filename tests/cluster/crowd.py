@@ -108,7 +108,7 @@ class Crowd:
             await asyncio.wait([self._beating])
             self._beating = None
         await asyncio.gather(*(speaker.leave() for speaker in self.speakers))
-        await until(lambda: not any(speaker.is_connected for speaker in self.speakers))
+        await until(lambda: not any(speaker.has_socket for speaker in self.speakers))
 
     async def _beat(self) -> None:
         while True:

@@ -36,21 +36,20 @@ async def _is_in(world: World, mode: str, *, count: int) -> bool:
 async def readiness(world: World) -> AsyncIterator[Counter[int]]:
     """Ask every node again and again whether it is ready while the block runs; the statuses, counted."""
     seen: Counter[int] = Counter()
+    stop = asyncio.Event()
 
     async def look() -> None:
-        while True:
+        # Not cancelled: in the middle of connecting, the HTTP client would leave its sockets open.
+        while not stop.is_set():
             seen.update(status for status, _ in await world.ready())
             await later(LOOK_S)
 
-    looking = asyncio.get_running_loop().create_task(look(), name="readiness")
-    try:
-        yield seen
-    finally:
-        looking.cancel()
-        await asyncio.wait([looking])
-    # What it raised is no end like any other.
-    if not looking.cancelled():
-        looking.result()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(look(), name="readiness")
+        try:
+            yield seen
+        finally:
+            stop.set()
 
 
 def told(world: World, mode: str) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -125,6 +124,11 @@ class Speaker:
         return bool(self.connection) and self._wire is not None and self._wire.is_open
 
     @property
+    def has_socket(self) -> bool:
+        """Whether its last socket is not quite gone."""
+        return self._wire is not None and self._wire.is_open
+
+    @property
     def is_live(self) -> bool:
         """Whether it has caught up in every session it wants to be in, on the present connection."""
         return self.is_connected and self.live >= self.cursors.keys()
@@ -137,10 +141,9 @@ class Speaker:
     async def leave(self) -> None:
         """Close for good."""
         self._is_wanted = False
+        # Not cancelled: in the middle of a handshake its socket would stay open.
         if self._returning is not None:
-            self._returning.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._returning
+            await self._returning
         if self._wire is not None:
             self._wire.close()
 

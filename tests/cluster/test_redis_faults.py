@@ -46,7 +46,6 @@ class Case:
 CASES: Final = {
     "killed": Case(RedisKilled, 2.0, "redis_away"),
     "paused": Case(RedisPaused, 2.0, "redis_away"),
-    "full": Case(RedisFull, 1.0, "redis_away"),
     "flushed": Case(lambda redis: RedisTold(redis, "FLUSHALL"), 1.0),
     "subscribers killed": Case(lambda redis: RedisTold(redis, "CLIENT", "KILL", "TYPE", "pubsub"), 1.0),
     "buffers tiny": Case(RedisBuffersTiny, 2.0, has_burst=True),
@@ -117,7 +116,7 @@ async def test_no_message_is_lost_and_no_ack_waits(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("make", [RedisPaused, RedisReplica])
+@pytest.mark.parametrize("make", [RedisPaused, RedisFull, RedisReplica])
 async def test_redis_serves_nobody_for_ten_seconds(
     make: Callable[[RedisServer], Fault], tmp_path: Path, ground: Ground, redis: RedisServer
 ) -> None:

@@ -48,7 +48,7 @@ class Wire(WSListener):
 
     @property
     def is_open(self) -> bool:
-        return self._transport is not None and not self._transport.is_disconnected
+        return self._transport is not None
 
     def say(self, frame: Frame) -> None:
         """Send a frame; into the void when the socket is gone."""
