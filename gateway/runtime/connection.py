@@ -142,7 +142,7 @@ class Connection:
         if now >= self._assert_at:
             # Whatever its client sends: as long as the socket is open it counts as a connection.
             self.node.leases.changed(self)
-            self.renewed(now)
+            self._assert_at = now + self.node.leases.renew_s
 
     # -- fan-out's Reader, the hub's Listener
 
@@ -196,17 +196,11 @@ class Connection:
         self._notice_at = max(now, expires - EXPIRY_NOTICE_S)
         self._close_at = expires + EXPIRY_GRACE_S
         self._hello_by = math.inf
-        self.renewed(now)
+        # Connections that were made in one storm must not be written in one for ever.
+        self._assert_at = now + self.node.leases.renew_s * random.uniform(0.2, 1.0)  # noqa: S311
         if self._migrate_at == self._leave_by == math.inf:
             # ± 10 %: connections made in one storm must not all move in one.
             self._migrate_at = now + self.node.settings.connection_lifetime_s * random.uniform(0.9, 1.1)  # noqa: S311
-
-    def renewed(self, now: float) -> None:
-        """Its entries in the indexes are about to be written. When to do so again is left to chance.
-
-        Connections that were made in one storm must not be written in one for ever.
-        """
-        self._assert_at = now + self.node.leases.renew_s * random.uniform(0.8, 1.0)  # noqa: S311
 
     def _expires_in_ms(self) -> int:
         return self.caller.expires_at - self.node.clock.now_ms()
