@@ -33,7 +33,7 @@ def contents(ground: Ground, redis7: RedisServer) -> Iterator[Contents]:
 def entries(contents: Contents) -> dict[str, object]:
     """What Redis has of connections: all keys but those of nodes, sessions, tokens and the cache."""
     kept = contents.everything()
-    others = [f"node:{node}" for node in ("n1", "n2")] + ["nodes"]
+    others = ["node:n1", "node:n2", "nodes", "probe"]
     return {
         key: value
         for key, value in kept.items()
