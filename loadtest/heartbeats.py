@@ -10,7 +10,6 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +39,17 @@ _ROOMY: Final = {
 }
 
 
+_HEARTBEAT: Final = b'{"type":"heartbeat"'
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Who is connected: so many, so many of them in each session, a heartbeat of each in so many seconds."""
+
+    connections: int
+    in_session: int
+    heartbeat_s: float
+
+
 class Figures(msgspec.Struct, frozen=True):
     """What one stretch of time cost, in seconds of CPU. Redis reads 16 KiB at a time."""
 
@@ -54,7 +64,7 @@ class Figures(msgspec.Struct, frozen=True):
     def since(self, earlier: "Figures") -> "Figures":
         """What has been added."""
         names = self.__struct_fields__
-        return Figures(*(getattr(self, name) - getattr(earlier, name) for name in names))
+        return Figures(**{name: getattr(self, name) - getattr(earlier, name) for name in names})
 
     def __str__(self) -> str:
         gateway, redis = self.gateway_s / self.seconds, self.redis_s / self.seconds
@@ -66,11 +76,10 @@ class Figures(msgspec.Struct, frozen=True):
 class Client(WSListener):
     """One connection that says something again and again."""
 
-    def __init__(self, greeting: list[dict[str, object]], answer: bytes) -> None:
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, greeting: list[dict[str, object]]) -> None:
+        self.ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # its session
         self.answered = 0
         self._greeting = greeting
-        self._answer = answer
         self._transport: WSTransport
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -78,17 +87,17 @@ class Client(WSListener):
         for frame in self._greeting:
             self._say(frame)
         if not self._greeting:
-            self.ready.set_result(None)
+            self.ready.set_result("")
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.TEXT:
             data = frame.get_payload_as_bytes()
-            if data.startswith(self._answer):
+            if data.startswith(_HEARTBEAT):
                 self.answered += 1
             elif data.startswith(b'{"type":"attached"'):
-                self.ready.set_result(None)
+                self.ready.set_result(json.loads(data)["session"])
             elif data.startswith(b'{"type":"error"'):
                 raise RuntimeError(data.decode())
 
@@ -126,11 +135,12 @@ class Ground:
 
     def _now(self) -> Figures:
         reads = int(self.redis.run("INFO", "stats")["total_reads_processed"])
-        answered = [sum(each.answered for each in group) for group in (self.clients, self.echoed)]
-        return Figures(time.monotonic(), *answered, *(each.cpu_s() for each in self._processes), reads)
+        heartbeats, echoes = (sum(each.answered for each in group) for group in (self.clients, self.echoed))
+        gateway_s, floor_s, redis_s = (each.cpu_s() for each in self._processes)
+        return Figures(time.monotonic(), heartbeats, echoes, gateway_s, floor_s, redis_s, reads)
 
 
-async def measure(connections: int, heartbeat_s: float, seconds: float) -> tuple[Figures, Figures]:
+async def measure(load: Load, seconds: float) -> tuple[Figures, Figures]:
     """Measure a gateway with nobody connected, for ten seconds, and then with so many."""
     with (
         tempfile.TemporaryDirectory(prefix="heartbeats-") as folder,
@@ -143,28 +153,34 @@ async def measure(connections: int, heartbeat_s: float, seconds: float) -> tuple
             **_ROOMY,
             "GATEWAY_REDIS_URL": redis.url,
             "GATEWAY_DATABASE_URL": url,
-            "GATEWAY_HEARTBEAT_MS": str(int(heartbeat_s * 1000)),
+            "GATEWAY_HEARTBEAT_MS": str(int(load.heartbeat_s * 1000)),
         }
         async with GatewayProcess(data, env=env) as gateway, floor("echo") as echo:
-            return await _measured(Ground(gateway, echo, redis), connections, heartbeat_s, seconds)
+            return await _measured(Ground(gateway, echo, redis), load, seconds)
 
 
-async def _measured(
-    ground: Ground, connections: int, heartbeat_s: float, seconds: float
-) -> tuple[Figures, Figures]:
+async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures, Figures]:
     empty = await ground.stretch(10.0)
-    gateway = ground.gateway
-
-    def member(number: int) -> Client:
-        hello: dict[str, object] = {"type": "hello", "token": gateway.token(f"user-{number}")}
-        return Client([hello, {"type": "open", "id": "open"}], b'{"type":"heartbeat"')
-
-    ground.clients = await _connected(gateway.ws_url, connections, member)
+    doors = asyncio.Semaphore(_AT_ONCE)
     echo_url = f"ws://127.0.0.1:{ground.floor_port}/ws"
-    ground.echoed = await _connected(echo_url, connections, lambda _: Client([], b'{"type":"heartbeat"'))
+
+    async def user(number: int) -> list[Client]:
+        """As many connections of one user as share a session."""
+        hello: dict[str, object] = {"type": "hello", "token": ground.gateway.token(f"user-{number}")}
+        first: dict[str, object] = {"type": "open", "id": "open"}
+        clients: list[Client] = []
+        for _ in range(load.in_session):
+            clients.append(await _connected(ground.gateway.ws_url, [hello, first], doors))
+            first = {"type": "attach", "id": "attach", "session": clients[0].ready.result()}
+        return clients
+
+    users = await asyncio.gather(*map(user, range(load.connections // load.in_session)))
+    ground.clients = [client for clients in users for client in clients]
+    echoes = [_connected(echo_url, [], doors) for _ in ground.clients]
+    ground.echoed = await asyncio.gather(*echoes)
     loop = asyncio.get_running_loop()
-    beats = [loop.create_task(each.beat(heartbeat_s)) for each in (*ground.clients, *ground.echoed)]
-    await asyncio.sleep(heartbeat_s + _SETTLED_S)
+    beats = [loop.create_task(each.beat(load.heartbeat_s)) for each in (*ground.clients, *ground.echoed)]
+    await asyncio.sleep(load.heartbeat_s + _SETTLED_S)
     full = await ground.stretch(seconds)
     for beat in beats:
         beat.cancel()
@@ -172,26 +188,22 @@ async def _measured(
     return empty, full
 
 
-async def _connected(url: str, connections: int, make: Callable[[int], Client]) -> list[Client]:
-    doors = asyncio.Semaphore(_AT_ONCE)
-
-    async def connected(number: int) -> Client:
-        async with doors:
-            client = make(number)
-            await ws_connect(lambda: client, url, enable_auto_pong=False)
-            await client.ready
-            return client
-
-    return await asyncio.gather(*map(connected, range(connections)))
+async def _connected(url: str, greeting: list[dict[str, object]], doors: asyncio.Semaphore) -> Client:
+    async with doors:
+        client = Client(greeting)
+        await ws_connect(lambda: client, url, enable_auto_pong=False)
+        await client.ready
+        return client
 
 
 @click.command()
-@click.option("--connections", default=5000, show_default=True, help="Clients, each in a session of its own.")
+@click.option("--connections", default=5000, show_default=True, help="Clients, each in one session.")
+@click.option("--in-session", default=1, show_default=True, help="Clients in each session, at most 10.")
 @click.option("--heartbeat-s", default=25.0, show_default=True, help="Seconds between two of one client.")
 @click.option("--seconds", default=50.0, show_default=True, help="How long to measure.")
-def heartbeats(connections: int, heartbeat_s: float, seconds: float) -> None:
+def heartbeats(connections: int, in_session: int, heartbeat_s: float, seconds: float) -> None:
     """CPU of a gateway on Redis, and of Redis, for connections that only heartbeat; scaled to 20,000."""
-    empty, full = uvloop.run(measure(connections, heartbeat_s, seconds))
+    empty, full = uvloop.run(measure(Load(connections, in_session, heartbeat_s), seconds))
     click.echo(f"{'nobody':>12}  {empty}")
     click.echo(f"{connections:>12,}  {full}")
     idle = empty.gateway_s / empty.seconds
