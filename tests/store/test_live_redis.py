@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -10,6 +12,7 @@ import pytest
 from redis.crc import key_slot
 
 from loadtest.servers.redis import RedisClusterServers, RedisServer
+from store.errors import Unavailable
 from store.live_redis.keys import Keys
 from store.live_redis.live import RedisLive
 from store.types import LiveSession, NodeEntry, SessionStats
@@ -262,3 +265,23 @@ async def test_who_comes_while_a_server_is_slow_is_not_taken_for_gone(
 
 def _owner(cluster: RedisClusterServers, key: str) -> RedisServer:
     return owner_of(cluster, key_slot(key.encode()))
+
+
+async def test_a_redis_that_has_lost_everything_is_told_everything_again(tmp_path: Path) -> None:
+    entries = [entry(f"c{n}", user=f"u{n % 3}", sessions=("s",)) for n in range(600)]
+    with RedisServer.start(tmp_path, version="installed") as server:
+        live = RedisLive(server.url, "p")
+        try:
+            await live.assert_connections(entries, lease_ms=LEASE_MS)
+            for lose in (server.kill, partial(server.run, "FLUSHALL"), server.stop):
+                lose()
+                if not server.is_running:
+                    with pytest.raises(Unavailable):
+                        await live.connections_of_session("t", "s")
+                    server.again()
+                assert await live.connections_of_session("t", "s") == []
+                await live.assert_connections(entries, lease_ms=LEASE_MS)
+                assert len(await live.connections_of_session("t", "s")) == 600
+                assert len(await live.connections_of_user("t", "u1")) == 200
+        finally:
+            await live.close()
