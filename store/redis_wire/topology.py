@@ -31,6 +31,7 @@ class Topology:
         self._asking = asyncio.Lock()
         self._is_stale = True
         self._ask_at = -math.inf
+        self._fault = ""
 
     async def know(self) -> bool:
         """Ask the cluster for its map where there is none, or the one there is has proved wrong.
@@ -40,12 +41,22 @@ class Topology:
         if not self._is_stale:
             return False
         async with self._asking:
-            now = asyncio.get_running_loop().time()
-            if not self._is_stale or (now < self._ask_at and self._nodes.slots_cache):
+            clock = asyncio.get_running_loop().time
+            if not self._is_stale:
                 return False
-            self._ask_at = now + REFRESH_S
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._nodes.initialize()
+            if clock() < self._ask_at:
+                if self._nodes.slots_cache:
+                    return False
+                # Whoever has waited for the answer to another is not to wait for one of its own as well.
+                raise ConnectionError(f"the cluster does not tell who has which slots: {self._fault}")
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    await self._nodes.initialize()
+            except Exception as error:
+                self._fault = str(error) or type(error).__name__
+                raise
+            finally:
+                self._ask_at = clock() + REFRESH_S
             self._is_stale = False
         return True
 

@@ -388,6 +388,22 @@ async def test_keys_on_their_way_are_found_on_either_side(cluster: RedisClusterS
         assert await got(wire, new, old) == values(new, old)
 
 
+async def test_of_a_cluster_that_hangs_from_the_start_nobody_waits_longer_than_the_first(
+    cluster: RedisClusterServers,
+) -> None:
+    (key,) = names(1)
+    async with wired(cluster.url) as wire:
+        for node in cluster.nodes:
+            node.pause()
+        begun = time.monotonic()
+        outcomes = await asyncio.gather(*(got(wire, key) for _ in range(20)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {Unavailable}
+        assert time.monotonic() - begun < REFUSED_WITHIN_S
+        for node in cluster.nodes:
+            node.resume()
+        await until(lambda: answers(wire, key), within=15.0)
+
+
 async def test_a_node_of_a_cluster_that_was_killed_is_used_again_when_it_is_back(
     cluster: RedisClusterServers,
 ) -> None:
