@@ -8,8 +8,9 @@ import click
 
 from loadtest import contenders, scenarios
 from loadtest.durable import durable
-from loadtest.nodes import nodes, storm
+from loadtest.nodes import nodes
 from loadtest.scenarios import Load, Samples
+from loadtest.storm import storm
 from loadtest.table import FLOOR, table, verdicts
 
 Scenario = Callable[[Mapping[str, contenders.Start], Load], Awaitable[Samples]]

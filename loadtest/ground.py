@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -175,6 +176,32 @@ def shares(used: Mapping[str, float], seconds: float) -> str:
     return ", ".join(f"{name} {cpu_s / seconds:.0%}" for name, cpu_s in used.items())
 
 
+class Sleeper:
+    """Sleeps a millisecond again and again, in a thread, and notes how late it is woken."""
+
+    def __init__(self) -> None:
+        self._late_ms: list[float] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._sleep)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def __str__(self) -> str:
+        return _percentiles(self._late_ms)
+
+    def _sleep(self) -> None:
+        while not self._is_over.is_set():
+            at = time.perf_counter()
+            time.sleep(0.001)
+            self._late_ms.append((time.perf_counter() - at) * 1000 - 1)
+
+
 def disk(folder: Path) -> str:
     """Tell how long 8 KiB take to be durable where the servers write."""
     took = []
@@ -186,8 +213,12 @@ def disk(folder: Path) -> str:
             at = time.perf_counter()
             os.fdatasync(file.fileno())
             took.append((time.perf_counter() - at) * 1000)
-    took.sort()
-    return f"p50 {took[len(took) // 2]:.2f} ms, p99 {took[len(took) * 99 // 100]:.2f} ms"
+    return _percentiles(took)
+
+
+def _percentiles(times_ms: Sequence[float]) -> str:
+    found = sorted(times_ms)
+    return f"p50 {found[len(found) // 2]:.2f} ms, p99 {found[len(found) * 99 // 100]:.2f} ms"
 
 
 class Groups:
