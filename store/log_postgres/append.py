@@ -88,7 +88,8 @@ _APPEND: Final = statement(
             FROM numbered JOIN draft USING (place) WHERE verdict = 'fresh'
             ORDER BY numbered.session_id, seq DESC
         ) AS latest
-        WHERE sessions.id = latest.session_id
+        -- Said twice, so that its rows are found by their ids whatever way the planner joins.
+        WHERE sessions.id = latest.session_id AND sessions.id = ANY ($11)
     )
     SELECT verdict, seq, first_seq, first_id, first_at FROM numbered ORDER BY place
     """,
@@ -120,7 +121,7 @@ _STORE: Final = """
     WITH moved AS (
         UPDATE sessions SET head = latest.head, last_at = latest.at
         FROM unnest($10::uuid[], $11::bigint[], $12::timestamptz[]) AS latest (id, head, at)
-        WHERE sessions.id = latest.id
+        WHERE sessions.id = latest.id AND sessions.id = ANY ($10)
     )
     INSERT INTO messages (session_id, seq, id, created_at, sender, client_id, role, metadata, content)
     SELECT * FROM unnest(

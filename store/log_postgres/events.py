@@ -26,7 +26,8 @@ _NUMBER: Final = """
         SELECT position, nextval('event_ids') AS id
         FROM (SELECT position FROM events WHERE id IS NULL ORDER BY position LIMIT $1) AS ordered
     )
-    UPDATE events SET id = fresh.id FROM fresh WHERE events.position = fresh.position
+    UPDATE events SET id = fresh.id FROM fresh
+    WHERE events.position = fresh.position AND events.position = ANY (ARRAY(SELECT position FROM fresh))
 """
 
 # The lock comes before the id, and is held until COMMIT: ids grow in the order in which they can be seen.

@@ -59,9 +59,10 @@ _LIST: Final = statement(
             OFFSET 0
         ) AS member
         CROSS JOIN LATERAL (
-            SELECT * FROM sessions WHERE sessions.id = member.session_id AND sessions.ended_at IS NULL LIMIT 1
+            SELECT * FROM sessions WHERE sessions.id = member.session_id LIMIT 1
         ) AS sessions
-        WHERE (sessions.last_at, sessions.id) < (wanted.before_at, wanted.before_id)
+        WHERE sessions.ended_at IS NULL
+            AND (sessions.last_at, sessions.id) < (wanted.before_at, wanted.before_id)
         ORDER BY sessions.last_at DESC, sessions.id DESC
         LIMIT wanted.most
     ) AS listed
@@ -70,8 +71,10 @@ _LIST: Final = statement(
         WHERE cursors.session_id = listed.id AND cursors.user_id = wanted.user_id LIMIT 1
     ) AS cursor ON true
     LEFT JOIN LATERAL (
+        -- There is none behind it; in this order the index of seqs is the one that fits.
         SELECT left(content, 120) AS preview FROM messages
-        WHERE messages.session_id = listed.id AND messages.seq = listed.head LIMIT 1
+        WHERE messages.session_id = listed.id AND messages.seq >= listed.head
+        ORDER BY messages.seq LIMIT 1
     ) AS message ON true
     ORDER BY wanted.place, listed.last_at DESC, listed.id DESC
     """,

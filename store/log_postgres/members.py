@@ -42,7 +42,7 @@ _TOUCH: Final = statement(
     """
     , changed AS (
         UPDATE sessions SET version = sessions.version + 1, updated_at = $4::timestamptz FROM done
-        WHERE sessions.id = done.id
+        WHERE sessions.id = done.id AND sessions.id = $2
         RETURNING <columns>
     ), told AS (
         INSERT INTO events (tenant_id, session_id, kind, version, at)
@@ -73,7 +73,8 @@ _REMOVE: Final = statement(
     """
     <found>, done AS (
         DELETE FROM members USING found
-        WHERE members.session_id = found.id AND members.user_id = $3 AND members.role <> 'owner'
+        WHERE members.session_id = found.id AND members.session_id = $2 AND members.user_id = $3
+            AND members.role <> 'owner'
             AND found.end_reason IS NULL
         RETURNING found.id
     ) <touch>

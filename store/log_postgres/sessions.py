@@ -52,7 +52,7 @@ _UPDATE: Final = statement(
             metadata = coalesce($5::jsonb, metadata), status = coalesce($6, sessions.status),
             version = sessions.version + 1, updated_at = $7::timestamptz
         FROM found
-        WHERE sessions.id = found.id AND found.end_reason IS NULL
+        WHERE sessions.id = found.id AND sessions.id = $2 AND found.end_reason IS NULL
             AND found.version = coalesce($8, found.version)
         RETURNING <columns>
     ), told AS (
@@ -74,10 +74,11 @@ _ENDING: Final = statement(
     , ended AS (
         UPDATE sessions
         SET version = version + 1, updated_at = $1::timestamptz, ended_at = $1, end_reason = $2
-        FROM due WHERE sessions.id = due.id
+        FROM due WHERE sessions.id = due.id AND sessions.id = ANY (ARRAY(SELECT id FROM due))
         RETURNING <columns>
     ), unlisted AS (
-        UPDATE members SET ended = true FROM ended WHERE members.session_id = ended.id
+        UPDATE members SET ended = true FROM due
+        WHERE members.session_id = due.id AND members.session_id = ANY (ARRAY(SELECT id FROM due))
     ), told AS (
         INSERT INTO events (tenant_id, session_id, kind, version, at)
         SELECT ended.tenant_id, ended.id, ended.end_reason, ended.version, ended.ended_at FROM ended
@@ -86,10 +87,13 @@ _ENDING: Final = statement(
     columns=COLUMNS,
 )
 
+# Whether it has ended is asked behind the look-up: in it, the index of those that have not would be as good.
 _END: Final = statement(
     """
-    WITH due AS (
-        SELECT id FROM sessions WHERE tenant_id = $3 AND id = $4 AND ended_at IS NULL FOR NO KEY UPDATE
+    WITH found AS MATERIALIZED (
+        SELECT id, ended_at FROM sessions WHERE tenant_id = $3 AND id = $4 FOR NO KEY UPDATE
+    ), due AS (
+        SELECT id FROM found WHERE ended_at IS NULL
     ) <ending>
     SELECT * FROM ended
     """,
@@ -102,7 +106,7 @@ _EXPIRE: Final = statement(
     """
     WITH due AS (
         SELECT id FROM sessions
-        WHERE ended_at IS NULL AND expires_at <= least($1::timestamptz, clock_timestamp())
+        WHERE ended_at IS NULL AND expires_at <= least($1::timestamptz, statement_timestamp())
         ORDER BY expires_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
     ) <ending>
     SELECT * FROM ended ORDER BY expires_at, id
@@ -115,7 +119,7 @@ _TAKE_OVER: Final = """
         SELECT id, end_reason FROM sessions WHERE id = $2 AND tenant_id = $1 FOR NO KEY UPDATE
     ), taken AS (
         UPDATE sessions SET epoch = epoch + 1 FROM found
-        WHERE sessions.id = found.id AND found.end_reason IS NULL
+        WHERE sessions.id = found.id AND sessions.id = $2 AND found.end_reason IS NULL
         RETURNING epoch
     )
     SELECT found.end_reason, taken.epoch FROM found LEFT JOIN taken ON true
@@ -126,13 +130,12 @@ _EXTEND: Final = """
     WITH moved AS MATERIALIZED (
         SELECT * FROM unnest($1::uuid[], $2::timestamptz[]) AS moved (id, expires_at)
     ), locked AS MATERIALIZED (
-        SELECT id FROM sessions
-        WHERE id = ANY ($1) AND ended_at IS NULL AND expires_at IS NOT NULL
-        ORDER BY id FOR NO KEY UPDATE
+        SELECT id, ended_at, expires_at FROM sessions WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
     )
     UPDATE sessions SET expires_at = moved.expires_at
     FROM locked JOIN moved USING (id)
-    WHERE sessions.id = locked.id AND sessions.expires_at < moved.expires_at
+    WHERE sessions.id = locked.id AND sessions.id = ANY ($1)
+        AND locked.ended_at IS NULL AND locked.expires_at < moved.expires_at
 """
 
 

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -167,8 +168,15 @@ class LogMachine(RuleBasedStateMachine):
 
     # -- the rules
 
-    @rule(target=sessions, tenant=st.sampled_from(TENANTS), ttl_s=st.none() | st.integers(1, 3))
-    def create(self, tenant: str, ttl_s: int | None) -> str:
+    # Few sessions with members of every kind, so that what is done meets in them.
+    @precondition(lambda self: self.serial < 3)
+    @rule(
+        target=sessions,
+        tenant=st.sampled_from(TENANTS),
+        ttl_s=st.none() | st.integers(1, 3),
+        bob=st.sampled_from(["writer", "reader"]),
+    )
+    def create(self, tenant: str, ttl_s: int | None, bob: Any) -> str:
         self.serial += 1
         new = NewSession(
             id=str(UUID(int=self.serial)), tenant=tenant, owner="alice", created_at=NOW, ttl_s=ttl_s
@@ -176,6 +184,7 @@ class LogMachine(RuleBasedStateMachine):
         self.run(self.log.create(new, limit=1_000))
         expires_at = None if ttl_s is None else NOW + ttl_s * 1000
         self.model.sessions[new.id] = Modelled(new.id, tenant, expires_at)
+        self.put_member(new.id, "bob", bob)
         return new.id
 
     @rule(
@@ -184,16 +193,14 @@ class LogMachine(RuleBasedStateMachine):
     def append(self, data: st.DataObject, given: list[dict[str, Any]], known: list[str]) -> None:
         drafts: list[Draft] = []
         for fields in given:
-            session = data.draw(st.sampled_from([*known, NOWHERE]))
-            # Mostly what can succeed: the tenant is right more often than not.
-            tenant = (
-                fields["tenant"]
-                if session == NOWHERE
-                else data.draw(
-                    st.sampled_from([self.model.sessions[session].tenant] * 5 + [fields["tenant"]])
-                )
-            )
-            drafts.append(Draft(**(fields | {"session": session, "tenant": tenant})))
+            session = data.draw(st.sampled_from([*known, *known, NOWHERE]))
+            modelled = self.model.sessions.get(session)
+            if modelled is not None:
+                # Mostly what can succeed: tenant and sender are right more often than not.
+                tenant = data.draw(st.sampled_from([modelled.tenant] * 9 + [fields["tenant"]]))
+                sender = data.draw(st.sampled_from([*modelled.roles, *modelled.roles, fields["sender"]]))
+                fields = fields | {"tenant": tenant, "sender": sender}
+            drafts.append(Draft(**(fields | {"session": session})))
         assert self.run(self.log.append(drafts)) == [self.model.append(draft) for draft in drafts]
 
     @rule(session=sessions, user=st.sampled_from(USERS), role=st.sampled_from(["writer", "reader"]))

@@ -1,6 +1,7 @@
 """Appends in Postgres: from many nodes at once, under the locks of others, with what no database can hold."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -302,17 +303,40 @@ def statements() -> dict[str, str]:
     }
 
 
-async def test_no_statement_reads_a_whole_table(beside: Connection) -> None:
-    await beside.execute("ANALYZE")  # all is empty: nothing is cheaper than to read everything
+# By which columns each index is entered. With fewer it would be gone through for a whole tenant or session.
+ENTRANCES: Final = {
+    "sessions_pkey": ["id ="],
+    "sessions_owned": ["tenant_id =", "user_id ="],
+    "sessions_due": ["expires_at <="],
+    "members_pkey": ["session_id ="],
+    "members_of_user": ["tenant_id =", "user_id ="],
+    "messages_pkey": ["session_id =", "seq "],
+    "messages_id_key": ["id ="],
+    "messages_once": ["session_id =", "sender =", "client_id ="],
+    "cursors_pkey": ["session_id ="],
+    "events_pkey": ['"position" ='],
+    "events_id_key": ["id >"],
+    "events_unnumbered": [],
+    "revocations_pkey": ["id >"],
+}
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+async def test_every_statement_finds_its_rows_by_an_index(beside: Connection, is_analyzed: bool) -> None:
+    if is_analyzed:
+        await beside.execute("ANALYZE")  # all is empty: nothing is cheaper than to read everything
     assert len(statements()) >= 25
     for name, sql in statements().items():
         count = max((number for number in range(1, 20) if f"${number}" in sql), default=0)
         nothing = f"({', '.join(['NULL'] * count)})" if count else ""
         await beside.execute(f"PREPARE examined AS {sql}")
-        plan = [line for (line,) in await beside.fetch(f"EXPLAIN EXECUTE examined {nothing}")]
+        plan = [line for (line,) in await beside.fetch(f"EXPLAIN (COSTS OFF) EXECUTE examined {nothing}")]
         await beside.execute("DEALLOCATE examined")
         assert plan
         assert [line for line in plan if "Seq Scan on" in line] == [], name
+        for line, below in zip(plan, [*plan[1:], ""], strict=True):
+            if used := re.search(r"Index.* Scan.* (?:using|on) (\w+_\w+)", line):
+                assert all(column in below for column in ENTRANCES[used[1]]), (name, line, below)
 
 
 async def test_ids_of_sessions_need_no_order(log: PostgresLog) -> None:
