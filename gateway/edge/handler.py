@@ -67,7 +67,7 @@ class Handler(Protocol):
         """Close what is overdue; return the monotonic time of the next deadline, `math.inf` for none.
 
         Called right after on_open, then when the returned time has come (at most 250 ms late) and in any case
-        every 10 s, so a deadline that moves nearer in the meantime is still seen within 10 s.
+        every 25 s, so a deadline that moves nearer in the meantime is still seen within 25 s.
         """
 
 

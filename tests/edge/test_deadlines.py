@@ -146,12 +146,12 @@ async def test_the_handlers_deadline_is_kept(serve: Start) -> None:
     served = await serve(ping_s=1e9)
     _, handler = await served.pair()
     assert handler.checks == 1, "asked right after on_open"
-    handler.due = served.clock.monotonic() + 13.0
-    served.pass_time(9.0)
+    handler.due = served.clock.monotonic() + 38.0
+    served.pass_time(24.0)
     assert handler.checks == 1
     served.pass_time(2.0)
-    assert handler.checks == 2, "asked every 10 s in any case"
-    served.pass_time(1.0)
+    assert handler.checks == 2, "asked every 25 s in any case"
+    served.pass_time(11.0)
     assert handler.checks == 2
     served.pass_time(1.5)
     assert handler.checks > 2
@@ -216,6 +216,22 @@ async def test_who_is_heard_is_pinged_only_to_measure(served: Served) -> None:
         pings += 1
     # 300 s are twelve pings of a silent peer.
     assert 2 <= pings <= 3
+
+
+async def test_a_ping_that_is_nearly_due_goes_with_another_check(serve: Start) -> None:
+    served = await serve()
+    peer, handler = await served.pair()
+    start = served.clock.monotonic()
+    handler.due = start + 48.5
+    served.pass_time(25.5)
+    assert await peer.frame() == (PING, b"rtt")
+    # The second is due at 50.5. The handler is asked 2 s before that, and not once more then.
+    handler.due = start + 70.0
+    served.pass_time(23.5)
+    assert await peer.frame() == (PING, b"rtt")
+    checks = handler.checks
+    served.pass_time(4.0)
+    assert handler.checks == checks
 
 
 async def test_our_pings_are_spread(serve: Start) -> None:

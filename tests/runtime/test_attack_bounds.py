@@ -66,7 +66,7 @@ async def test_a_connection_without_heartbeats_stays_in_the_indexes(tmp_path: Pa
 
         w.node.live.assert_connections = watched  # type: ignore[method-assign]
         now = w.clock.monotonic()
-        # The edge asks at least every ten seconds, whatever was returned.
+        # The edge asks at least every 25 s, whatever was returned.
         alice.connection.check(now + w.node.leases.lease_ms / 2000 + 1)
         await until(lambda: asserted == [alice.connection.id])
 
