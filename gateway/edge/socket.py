@@ -39,8 +39,8 @@ from gateway.protocol.limits import TokenBucket
 if TYPE_CHECKING:
     from gateway.edge.edge import Edge
 
-# What every handler may rely on, whatever it returned from `check`. Seldom, as each costs as much as half of what
-# it takes to read a heartbeat, for every connection.
+# What every handler may rely on, whatever it returned from `check`. Seldom, as for many who are idle it is
+# these checks that cost.
 _CHECK_S: Final = 25.0
 # A ping that is due in so small a share of its interval goes with whatever else the wheel stops for.
 _PING_EARLY: Final = 1 / 8
