@@ -130,7 +130,7 @@ def some_draft(chance: random.Random, session: str, modelled: Modelled | None) -
         session=session,
         tenant=chance.choice(tenants),
         sender=chance.choice(users),
-        id=str(UUID(int=chance.randint(1, 60))),
+        id=str(UUID(int=chance.randint(1, 25))),
         client_id=f"c{chance.randint(1, 12)}",
         role=chance.choice(["user", "assistant"]),
         content=chance.choice(["", "one", 'a "two"\n', "ż"]),
@@ -316,8 +316,8 @@ class LogMachine(RuleBasedStateMachine):
     @rule(
         session=sessions,
         user=st.sampled_from(USERS),
-        delivered=st.none() | st.integers(0, 5),
-        read=st.none() | st.integers(0, 5),
+        delivered=st.none() | st.integers(0, 12),
+        read=st.none() | st.integers(0, 12),
     )
     def mark(self, session: str, user: str, delivered: int | None, read: int | None) -> None:
         modelled = self.model.sessions[session]
