@@ -54,9 +54,10 @@ class Topology:
                     await self._nodes.initialize()
             except Exception as error:
                 self._fault = str(error) or type(error).__name__
-                raise
-            finally:
                 self._ask_at = clock() + REFRESH_S
+                raise
+            # Not when the one who asked was cancelled: the next one asks, and is refused by nobody's fault.
+            self._ask_at = clock() + REFRESH_S
             self._is_stale = False
         return True
 
