@@ -1,23 +1,22 @@
 """What it costs to have connections that only heartbeat: a gateway on Redis, each connection in a session.
 
-The gateway, Redis and Postgres run in processes of their own, the clients in this one. Beside them the floor
-in C (loadtest/native) echoes for as many connections at the same pace: what a frame that comes alone costs on
-this machine, in the same seconds. Heartbeats are spread over the interval as chance has it.
+The gateway, Redis, Postgres and the clients run in processes of their own. Beside them the floor in C
+(loadtest/native) echoes at the same pace, for a part of the connections: what a frame that comes alone costs
+on this machine, in the same seconds. Heartbeats are spread over the interval as chance has it.
 """
 
 import asyncio
-import json
-import random
 import tempfile
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 import uvloop
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from loadtest.beaters import SECRET, Beaters, beaters
 from loadtest.contenders import Running, floor
 from loadtest.servers.postgres import PostgresServer
 from loadtest.servers.redis import RedisServer
@@ -28,18 +27,16 @@ from tests.process import GatewayProcess
 BUDGET_CONNECTIONS: Final = 20_000
 BUDGET_CORE: Final = 0.05
 
-# How many open at the same time. All come from one address.
-_AT_ONCE: Final = 100
+# What one process of clients has, and the floor.
+_CLIENTS: Final = 6_000
 # After the last one has attached: what its coming has set going is over.
 _SETTLED_S: Final = 10.0
 _ROOMY: Final = {
     "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "100000",
     "GATEWAY_MAX_ACCEPTS_PER_S": "10000",
     "GATEWAY_LOG_LEVEL": "warning",
+    "GATEWAY_JWT_SECRET": SECRET,
 }
-
-
-_HEARTBEAT: Final = b'{"type":"heartbeat"'
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -73,69 +70,27 @@ class Figures(msgspec.Struct, frozen=True):
         return f"{rates}   gateway {gateway:6.2%}, Redis {redis:6.2%} of a core"
 
 
-class Client(WSListener):
-    """One connection that says something again and again."""
-
-    def __init__(self, greeting: list[dict[str, object]]) -> None:
-        self.ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()  # its session
-        self.answered = 0
-        self._greeting = greeting
-        self._transport: WSTransport
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self._transport = transport
-        for frame in self._greeting:
-            self._say(frame)
-        if not self._greeting:
-            self.ready.set_result("")
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
-        elif frame.msg_type == WSMsgType.TEXT:
-            data = frame.get_payload_as_bytes()
-            if data.startswith(_HEARTBEAT):
-                self.answered += 1
-            elif data.startswith(b'{"type":"attached"'):
-                self.ready.set_result(json.loads(data)["session"])
-            elif data.startswith(b'{"type":"error"'):
-                raise RuntimeError(data.decode())
-
-    async def beat(self, interval_s: float) -> None:
-        """Heartbeat for ever."""
-        await asyncio.sleep(random.uniform(0, interval_s))  # noqa: S311
-        while True:
-            self._say({"type": "heartbeat", "ts": int(time.time() * 1000)})
-            await asyncio.sleep(interval_s)
-
-    def _say(self, frame: dict[str, object]) -> None:
-        self._transport.send(WSMsgType.TEXT, json.dumps(frame, separators=(",", ":")).encode())
-
-
 class Ground:
-    """The processes that are measured."""
+    """The processes that are measured, and those who keep them busy."""
 
     def __init__(self, gateway: GatewayProcess, floor: Running, redis: RedisServer) -> None:
         self.gateway = gateway
         self.redis = redis
+        self.floor = floor
         self._processes = Running(gateway.pid, gateway.port), floor, Running(redis.pid, redis.port)
-        self.clients: list[Client] = []
-        self.echoed: list[Client] = []
-
-    @property
-    def floor_port(self) -> int:
-        """Where the floor is."""
-        return self._processes[1].port
+        self.clients: list[Beaters] = []
+        self.echoed: list[Beaters] = []
 
     async def stretch(self, seconds: float) -> Figures:
         """Let time pass, and say what it has cost."""
-        before = self._now()
+        before = await self._now()
         await asyncio.sleep(seconds)
-        return self._now().since(before)
+        return (await self._now()).since(before)
 
-    def _now(self) -> Figures:
+    async def _now(self) -> Figures:
         reads = int(self.redis.run("INFO", "stats")["total_reads_processed"])
-        heartbeats, echoes = (sum(each.answered for each in group) for group in (self.clients, self.echoed))
+        heartbeats = sum([await each.answered() for each in self.clients])
+        echoes = sum([await each.answered() for each in self.echoed])
         gateway_s, floor_s, redis_s = (each.cpu_s() for each in self._processes)
         return Figures(time.monotonic(), heartbeats, echoes, gateway_s, floor_s, redis_s, reads)
 
@@ -161,39 +116,24 @@ async def measure(load: Load, seconds: float) -> tuple[Figures, Figures]:
 
 async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures, Figures]:
     empty = await ground.stretch(10.0)
-    doors = asyncio.Semaphore(_AT_ONCE)
-    echo_url = f"ws://127.0.0.1:{ground.floor_port}/ws"
+    pace = ("--heartbeat-s", str(load.heartbeat_s))
+    async with AsyncExitStack() as clients:
 
-    async def user(number: int) -> list[Client]:
-        """As many connections of one user as share a session."""
-        hello: dict[str, object] = {"type": "hello", "token": ground.gateway.token(f"user-{number}")}
-        first: dict[str, object] = {"type": "open", "id": "open"}
-        clients: list[Client] = []
-        for _ in range(load.in_session):
-            clients.append(await _connected(ground.gateway.ws_url, [hello, first], doors))
-            first = {"type": "attach", "id": "attach", "session": clients[0].ready.result()}
-        return clients
+        async def come(url: str, connections: int, *options: str) -> Beaters:
+            count = ("--connections", str(connections))
+            return await clients.enter_async_context(beaters(url, *count, *pace, *options))
 
-    users = await asyncio.gather(*map(user, range(load.connections // load.in_session)))
-    ground.clients = [client for clients in users for client in clients]
-    echoes = [_connected(echo_url, [], doors) for _ in ground.clients]
-    ground.echoed = await asyncio.gather(*echoes)
-    loop = asyncio.get_running_loop()
-    beats = [loop.create_task(each.beat(load.heartbeat_s)) for each in (*ground.clients, *ground.echoed)]
-    await asyncio.sleep(load.heartbeat_s + _SETTLED_S)
-    full = await ground.stretch(seconds)
-    for beat in beats:
-        beat.cancel()
-    await asyncio.gather(*beats, return_exceptions=True)
-    return empty, full
-
-
-async def _connected(url: str, greeting: list[dict[str, object]], doors: asyncio.Semaphore) -> Client:
-    async with doors:
-        client = Client(greeting)
-        await ws_connect(lambda: client, url, enable_auto_pong=False)
-        await client.ready
-        return client
+        for start in range(0, load.connections, _CLIENTS):
+            several = min(_CLIENTS, load.connections - start)
+            ground.clients.append(
+                await come(ground.gateway.ws_url, several, "--in-session", str(load.in_session))
+            )
+        floor_url = f"ws://127.0.0.1:{ground.floor.port}/ws"
+        ground.echoed.append(await come(floor_url, min(_CLIENTS, load.connections), "--echo"))
+        for each in (*ground.clients, *ground.echoed):
+            await each.answer()
+        await asyncio.sleep(load.heartbeat_s + _SETTLED_S)
+        return empty, await ground.stretch(seconds)
 
 
 @click.command()
