@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run cluster check format test soak bench lock clean
+.PHONY: test-stores test-rest help setup run cluster check format test soak bench lock clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name what; do printf '%-8s %s\n' "$$name" "$$what"; done
@@ -39,7 +39,16 @@ format: setup ## rewrite the Python files as `make check` wants them
 	$(BIN)/ruff format .
 
 test: check ## everything that must hold before a change goes in
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-stores test-rest
+
+# Two halves side by side: much of a test is waiting for servers and browsers.
+STORES := tests/store tests/servers tests/page
+
+test-stores:
+	$(BIN)/pytest --quiet $(STORES)
+
+test-rest:
+	$(BIN)/pytest --quiet $(STORES:%=--ignore=%) tests
 
 soak: setup ## the long forms of the tests
 	$(BIN)/pytest -m slow --timeout=0
