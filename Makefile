@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: test-stores test-rest help setup run cluster check format test soak bench lock clean
+.PHONY: help setup run cluster check format test soak bench lock clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name what; do printf '%-8s %s\n' "$$name" "$$what"; done
@@ -44,6 +44,7 @@ test: check ## everything that must hold before a change goes in
 # Two halves side by side: much of a test is waiting for servers and browsers.
 STORES := tests/store tests/servers tests/page
 
+.PHONY : test-stores test-rest
 test-stores:
 	$(BIN)/pytest --quiet $(STORES)
 
