@@ -10,16 +10,19 @@ from typing import Protocol
 from store.types import (
     Access,
     Appended,
+    Attendance,
     Change,
     Cursor,
     Draft,
     EndReason,
     Event,
+    EventPage,
     Listing,
     Mark,
     Member,
     Message,
     NewSession,
+    Purged,
     Refused,
     Revocation,
     Role,
@@ -116,14 +119,24 @@ class Log(Protocol):
         """
 
     async def update(
-        self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
+        self,
+        tenant: str,
+        session: str,
+        change: Change,
+        *,
+        now: int,
+        expected_version: int | None,
+        by: str | None = None,
     ) -> Session:
         """Apply a change, version + 1, event `archived` when status becomes archived, else `updated`.
 
-        NotFound; Ended; VersionConflict when `expected_version` is given and is not the present one.
+        `by`: the user who did it, as the event has it; so too below. NotFound; Ended; VersionConflict when
+        `expected_version` is given and is not the present one.
         """
 
-    async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
+    async def end(
+        self, tenant: str, session: str, reason: EndReason, *, now: int, by: str | None = None
+    ) -> Session | None:
         """End a session, version + 1, exactly one terminal event. None: it had ended, or is unknown."""
 
     async def take_over(self, tenant: str, session: str) -> int:
@@ -149,10 +162,14 @@ class Log(Protocol):
     async def members(self, session: str) -> list[Member]:
         """All members, by `since`, then user."""
 
-    async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
+    async def put_member(
+        self, tenant: str, session: str, user: str, role: Role, *, now: int, by: str | None = None
+    ) -> Session:
         """Add or change a member, version + 1, event `updated`. The owner stays owner. NotFound; Ended."""
 
-    async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
+    async def remove_member(
+        self, tenant: str, session: str, user: str, *, now: int, by: str | None = None
+    ) -> Session:
         """Remove a member who is not the owner, version + 1, event `updated`.
 
         NotFound (no session, no such member, or the owner); Ended.
@@ -172,7 +189,32 @@ class Log(Protocol):
     # -- events, revocations
 
     async def events(self, *, after: int, limit: int) -> list[Event]:
-        """Lifecycle events with id > `after`, ascending."""
+        """Events with id > `after`, ascending."""
+
+    async def events_of(self, tenant: str, *, after: int, limit: int) -> EventPage:
+        """Those of one tenant, and up to which id events are gone: both as of one moment."""
+
+    async def events_behind(self, after: int, *, limit: int) -> int:
+        """How many events there are behind an id; above `limit` they need not be counted."""
+
+    async def note(self, attendances: Sequence[Attendance]) -> None:
+        """Write joins and leaves as events, in the order given; one whose `key` was written before is not.
+
+        Those of unknown sessions are passed over. `version` is the session's at this moment.
+        """
+
+    async def purge_events(self, *, before: int, now: int, limit: int) -> Purged:
+        """Delete the first events, at most `limit`, up to the last one from before `before`.
+
+        It stops at the first that is younger; one with a time behind `now` is as old as those around it.
+        """
+
+    async def hold_delivery(self, node: str, *, delivered: int, lease_ms: int) -> int | None:
+        """Be the one node that delivers events, for so long; return up to which id they are delivered.
+
+        None: another node is. In any case those up to `delivered` count as delivered from now on. A lease
+        of 0 lets go.
+        """
 
     async def revoke(self, tenant: str, user: str, *, before: int) -> Revocation:
         """Make the user's tokens issued before `before` worthless, for good."""

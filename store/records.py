@@ -184,20 +184,29 @@ class Records:
         return session
 
     async def update(
-        self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
+        self,
+        tenant: str,
+        session: str,
+        change: Change,
+        *,
+        now: int,
+        expected_version: int | None,
+        by: str | None = None,
     ) -> Session:
         """As `Log.update`."""
         async with self._intending(tenant, session):
             changed = await self._log.update(
-                tenant, session, change, now=now, expected_version=expected_version
+                tenant, session, change, now=now, expected_version=expected_version, by=by
             )
             await self._told(changed)
         return changed
 
-    async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
+    async def end(
+        self, tenant: str, session: str, reason: EndReason, *, now: int, by: str | None = None
+    ) -> Session | None:
         """As `Log.end`. Lists leave an ended session out by its record."""
         async with self._intending(tenant, session):
-            ended = await self._log.end(tenant, session, reason, now=now)
+            ended = await self._log.end(tenant, session, reason, now=now, by=by)
             if ended is not None:
                 await self._told(ended)
         return ended
@@ -218,19 +227,23 @@ class Records:
                 await self._told(found)
         return epoch
 
-    async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
+    async def put_member(
+        self, tenant: str, session: str, user: str, role: Role, *, now: int, by: str | None = None
+    ) -> Session:
         """As `Log.put_member`."""
         async with self._intending(tenant, session, user):
-            changed = await self._log.put_member(tenant, session, user, role, now=now)
+            changed = await self._log.put_member(tenant, session, user, role, now=now, by=by)
             role = "owner" if user == changed.owner else role
             await self._told(changed, _role_entry(Access(session=changed, role=role), user))
             await self._lists.changed([(tenant, user)])
         return changed
 
-    async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
+    async def remove_member(
+        self, tenant: str, session: str, user: str, *, now: int, by: str | None = None
+    ) -> Session:
         """As `Log.remove_member`."""
         async with self._intending(tenant, session, user):
-            changed = await self._log.remove_member(tenant, session, user, now=now)
+            changed = await self._log.remove_member(tenant, session, user, now=now, by=by)
             await self._told(changed)
             key = _role_key(tenant, session, user)
             await self._shelf.drop([(key, number_of(changed))], SESSION_TTL_MS)

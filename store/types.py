@@ -14,7 +14,8 @@ Status = Literal["active", "archived"]
 EndReason = Literal["closed", "expired", "deleted"]
 Refusal = Literal["not_found", "forbidden", "closed", "expired", "superseded", "id_conflict", "invalid"]
 SessionState = Literal["connecting", "active", "idle", "disconnecting", "closed"]
-EventKind = Literal["created", "updated", "archived", "closed", "expired", "deleted"]
+AttendanceKind = Literal["joined", "left"]
+EventKind = Literal["created", "updated", "archived", "closed", "expired", "deleted"] | AttendanceKind
 
 EMPTY_OBJECT: Final = b"{}"
 
@@ -187,8 +188,19 @@ class Cursor(Value, frozen=True, kw_only=True):
     read: int
 
 
+class Act(Value, frozen=True, kw_only=True):
+    """When something is done and by which user; None where nobody did it, or nobody knows."""
+
+    at: int
+    by: str | None = None
+
+
 class Event(Value, frozen=True, kw_only=True):
-    """One row of the outbox of session lifecycle events; `id` grows strictly in commit order."""
+    """One row of the outbox of session events; `id` grows strictly in commit order.
+
+    `actor`: the user who did it, or who came or left. `version`: the session's after it, or when it was
+    written.
+    """
 
     id: int
     tenant: str
@@ -196,7 +208,38 @@ class Event(Value, frozen=True, kw_only=True):
     kind: EventKind
     version: int
     at: int
+    actor: str | None = None
     data: bytes = EMPTY_OBJECT
+
+
+class EventPage(Value, frozen=True, kw_only=True):
+    """Events of one tenant. `purged`: all up to this id are gone, of every tenant."""
+
+    events: list[Event]
+    purged: int
+
+
+class Attendance(Value, frozen=True, kw_only=True):
+    """A user's coming into a session, or leaving it, before it is an event. `key`: a UUID of its own."""
+
+    key: str
+    tenant: str
+    session: str
+    user: str
+    kind: AttendanceKind
+    at: int
+    data: bytes = EMPTY_OBJECT
+
+
+class Purged(Value, frozen=True, kw_only=True):
+    """How many events one purge deleted, and how many of them the webhook had not had.
+
+    `is_done`: none is left whose time is over.
+    """
+
+    events: int
+    undelivered: int
+    is_done: bool
 
 
 class Revocation(Value, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from store.errors import Invalid, NotFound
-from store.log_postgres import events, found, keys, members, messages, schema, sessions
+from store.log_postgres import events, found, keys, members, messages, outbox, schema, sessions
 from store.log_postgres.append import append
 from store.log_postgres.connection import Connection
 from store.log_postgres.database import Database
@@ -14,17 +14,21 @@ from store.log_postgres.messages import Page
 from store.log_postgres.options import PostgresOptions
 from store.types import (
     Access,
+    Act,
     Appended,
+    Attendance,
     Change,
     Cursor,
     Draft,
     EndReason,
     Event,
+    EventPage,
     Listing,
     Mark,
     Member,
     Message,
     NewSession,
+    Purged,
     Refused,
     Revocation,
     Role,
@@ -101,17 +105,28 @@ class PostgresLog:
         return await self._list_for(ListPage(tenant, user, before, limit))
 
     async def update(
-        self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
+        self,
+        tenant: str,
+        session: str,
+        change: Change,
+        *,
+        now: int,
+        expected_version: int | None,
+        by: str | None = None,
     ) -> Session:
         _must_be(session, tenant)
         size = len(change.context or b"") + len(change.metadata or b"")
-        job = partial(sessions.update, tenant=tenant, session=session, change=change, now=now)
+        act = Act(at=now, by=by)
+        job = partial(sessions.update, tenant=tenant, session=session, change=change, act=act)
         return await self._db.run("update", partial(job, expected_version=expected_version), size=size)
 
-    async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
+    async def end(
+        self, tenant: str, session: str, reason: EndReason, *, now: int, by: str | None = None
+    ) -> Session | None:
         if not _may_be(session, tenant):
             return None
-        return await self._db.run("end", lambda db: sessions.end(db, tenant, session, reason, now))
+        act = Act(at=now, by=by)
+        return await self._db.run("end", lambda db: sessions.end(db, tenant, session, reason, act))
 
     async def take_over(self, tenant: str, session: str) -> int:
         _must_be(session, tenant)
@@ -128,14 +143,20 @@ class PostgresLog:
     async def members(self, session: str) -> list[Member]:
         return await self._members(session) if keys.is_id(session) else []
 
-    async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
+    async def put_member(
+        self, tenant: str, session: str, user: str, role: Role, *, now: int, by: str | None = None
+    ) -> Session:
         _must_be(session, tenant)
-        job = partial(members.put_member, tenant=tenant, session=session, user=user, role=role, now=now)
+        act = Act(at=now, by=by)
+        job = partial(members.put_member, tenant=tenant, session=session, user=user, role=role, act=act)
         return await self._db.run("put_member", job)
 
-    async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
+    async def remove_member(
+        self, tenant: str, session: str, user: str, *, now: int, by: str | None = None
+    ) -> Session:
         _must_be(session, tenant, user)
-        job = partial(members.remove_member, tenant=tenant, session=session, user=user, now=now)
+        act = Act(at=now, by=by)
+        job = partial(members.remove_member, tenant=tenant, session=session, user=user, act=act)
         return await self._db.run("remove_member", job)
 
     async def mark(self, marks: Sequence[Mark]) -> None:
@@ -146,6 +167,26 @@ class PostgresLog:
 
     async def events(self, *, after: int, limit: int) -> list[Event]:
         return await self._db.run("events", lambda db: events.events(db, after, limit), is_read=True)
+
+    async def events_of(self, tenant: str, *, after: int, limit: int) -> EventPage:
+        tenant = tenant if keys.is_name(tenant) else ""
+        job = partial(events.events_of, tenant=tenant, after=after, limit=limit)
+        return await self._db.run("events_of", job, is_read=True)
+
+    async def events_behind(self, after: int, *, limit: int) -> int:
+        job = partial(events.events_behind, after=after, limit=limit)
+        return await self._db.run("events_behind", job, is_read=True)
+
+    async def note(self, attendances: Sequence[Attendance]) -> None:
+        # Each has its key: to write it twice is to write it once.
+        await self._db.run("note", lambda db: outbox.note(db, attendances), is_read=True)
+
+    async def purge_events(self, *, before: int, now: int, limit: int) -> Purged:
+        return await self._db.run("purge_events", lambda db: outbox.purge(db, before, now, limit))
+
+    async def hold_delivery(self, node: str, *, delivered: int, lease_ms: int) -> int | None:
+        job = partial(outbox.hold, node=node, delivered=delivered, lease_ms=lease_ms)
+        return await self._db.run("hold_delivery", job, is_read=True)
 
     async def revoke(self, tenant: str, user: str, *, before: int) -> Revocation:
         return await self._db.run("revoke", lambda db: events.revoke(db, tenant, user, before))

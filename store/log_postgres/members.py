@@ -9,7 +9,7 @@ from store.log_postgres.connection import Connection
 from store.log_postgres.found import COLUMNS
 from store.log_postgres.sessions import changed
 from store.log_postgres.statement import statement
-from store.types import Cursor, Mark, Member, Role, Session
+from store.types import Act, Cursor, Mark, Member, Role, Session
 
 _MEMBERS: Final = """
     SELECT wanted.place, member.*
@@ -45,8 +45,9 @@ _TOUCH: Final = statement(
         WHERE sessions.id = done.id AND sessions.id = $2
         RETURNING <columns>
     ), told AS (
-        INSERT INTO events (tenant_id, session_id, kind, version, at)
-        SELECT changed.tenant_id, changed.id, 'updated', changed.version, changed.updated_at FROM changed
+        INSERT INTO events (tenant_id, session_id, kind, version, at, actor)
+        SELECT changed.tenant_id, changed.id, 'updated', changed.version, changed.updated_at, $5::text
+        FROM changed
     )
     SELECT found.version AS present, found.end_reason AS ended, changed.* FROM found LEFT JOIN changed ON true
     """,
@@ -58,7 +59,7 @@ _PUT: Final = statement(
     """
     <found>, put AS (
         INSERT INTO members (session_id, user_id, tenant_id, role, since)
-        SELECT found.id, $3::text, $1, $5::text, $4::timestamptz FROM found
+        SELECT found.id, $3::text, $1, $6::text, $4::timestamptz FROM found
         WHERE found.end_reason IS NULL AND found.user_id <> $3
         ON CONFLICT (session_id, user_id) DO UPDATE SET role = excluded.role
     ), done AS (
@@ -124,14 +125,14 @@ async def cursors(db: Connection, sessions: Sequence[str]) -> list[list[Cursor]]
     return found
 
 
-async def put_member(db: Connection, tenant: str, session: str, user: str, role: Role, now: int) -> Session:
+async def put_member(db: Connection, tenant: str, session: str, user: str, role: Role, act: Act) -> Session:
     """Add or change a member; NotFound, Ended."""
-    return changed(await db.fetchrow(_PUT, tenant, session, user, now, role))
+    return changed(await db.fetchrow(_PUT, tenant, session, user, act.at, act.by, role))
 
 
-async def remove_member(db: Connection, tenant: str, session: str, user: str, now: int) -> Session:
+async def remove_member(db: Connection, tenant: str, session: str, user: str, act: Act) -> Session:
     """Remove a member who is not the owner; NotFound, Ended."""
-    row = await db.fetchrow(_REMOVE, tenant, session, user, now)
+    row = await db.fetchrow(_REMOVE, tenant, session, user, act.at, act.by)
     if row is not None and row["ended"] is None and row["id"] is None:
         raise NotFound("there is no such member, or it is the owner")
     return changed(row)

@@ -10,7 +10,7 @@ from store.log_postgres import keys
 from store.log_postgres.connection import Connection
 from store.log_postgres.found import COLUMNS, WIDTH, session_of
 from store.log_postgres.statement import statement
-from store.types import Change, EndReason, NewSession, Session
+from store.types import Act, Change, EndReason, NewSession, Session
 
 # Of two nodes that make sessions for one owner, the second counts when the first has committed.
 _TURN: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))"
@@ -32,8 +32,8 @@ _CREATE: Final = statement(
         INSERT INTO members (session_id, user_id, tenant_id, role, since)
         SELECT made.id, made.user_id, made.tenant_id, 'owner', made.created_at FROM made
     ), told AS (
-        INSERT INTO events (tenant_id, session_id, kind, version, at)
-        SELECT made.tenant_id, made.id, 'created', made.version, made.created_at FROM made
+        INSERT INTO events (tenant_id, session_id, kind, version, at, actor)
+        SELECT made.tenant_id, made.id, 'created', made.version, made.created_at, made.user_id FROM made
     )
     SELECT * FROM known UNION ALL SELECT * FROM made
     """,
@@ -56,11 +56,11 @@ _UPDATE: Final = statement(
             AND found.version = coalesce($8, found.version)
         RETURNING <columns>
     ), told AS (
-        INSERT INTO events (tenant_id, session_id, kind, version, at)
+        INSERT INTO events (tenant_id, session_id, kind, version, at, actor)
         SELECT changed.tenant_id, changed.id,
             CASE WHEN changed.status <> found.status AND changed.status = 'archived' THEN 'archived'
                 ELSE 'updated' END,
-            changed.version, changed.updated_at
+            changed.version, changed.updated_at, $9::text
         FROM changed, found
     )
     SELECT found.version AS present, found.end_reason AS ended, changed.* FROM found LEFT JOIN changed ON true
@@ -80,8 +80,8 @@ _ENDING: Final = statement(
         UPDATE members SET ended = true FROM due
         WHERE members.session_id = due.id AND members.session_id = ANY (ARRAY(SELECT id FROM due))
     ), told AS (
-        INSERT INTO events (tenant_id, session_id, kind, version, at)
-        SELECT ended.tenant_id, ended.id, ended.end_reason, ended.version, ended.ended_at FROM ended
+        INSERT INTO events (tenant_id, session_id, kind, version, at, actor)
+        SELECT ended.tenant_id, ended.id, ended.end_reason, ended.version, ended.ended_at, $3::text FROM ended
     )
     """,
     columns=COLUMNS,
@@ -91,7 +91,7 @@ _ENDING: Final = statement(
 _END: Final = statement(
     """
     WITH found AS MATERIALIZED (
-        SELECT id, ended_at FROM sessions WHERE tenant_id = $3 AND id = $4 FOR NO KEY UPDATE
+        SELECT id, ended_at FROM sessions WHERE tenant_id = $4 AND id = $5 FOR NO KEY UPDATE
     ), due AS (
         SELECT id FROM found WHERE ended_at IS NULL
     ) <ending>
@@ -107,7 +107,7 @@ _EXPIRE: Final = statement(
     WITH due AS (
         SELECT id FROM sessions
         WHERE ended_at IS NULL AND expires_at <= least($1::timestamptz, statement_timestamp())
-        ORDER BY expires_at, id LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY expires_at, id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
     ) <ending>
     SELECT * FROM ended ORDER BY expires_at, id
     """,
@@ -157,7 +157,7 @@ async def create(db: Connection, new: NewSession, limit: int) -> Session:
 
 
 async def update(
-    db: Connection, tenant: str, session: str, change: Change, now: int, expected_version: int | None
+    db: Connection, tenant: str, session: str, change: Change, act: Act, expected_version: int | None
 ) -> Session:
     """Apply a change; NotFound, Ended, VersionConflict."""
     wanted = (change.title, change.context, change.metadata, change.status)
@@ -166,8 +166,9 @@ async def update(
         tenant,
         session,
         *wanted,
-        now,
+        act.at,
         None if expected_version is None else keys.seq(expected_version),
+        act.by,
     )
     return changed(row)
 
@@ -184,15 +185,15 @@ def changed(row: asyncpg.Record | None) -> Session:
     return session_of(row[2 : 2 + WIDTH])
 
 
-async def end(db: Connection, tenant: str, session: str, reason: EndReason, now: int) -> Session | None:
+async def end(db: Connection, tenant: str, session: str, reason: EndReason, act: Act) -> Session | None:
     """End a session that has not ended."""
-    row = await db.fetchrow(_END, now, reason, tenant, session)
+    row = await db.fetchrow(_END, act.at, reason, act.by, tenant, session)
     return None if row is None else session_of(row)
 
 
 async def expire_due(db: Connection, now: int, limit: int) -> list[Session]:
     """End the temporary sessions whose time is over, the most overdue first."""
-    return [session_of(row) for row in await db.fetch(_EXPIRE, now, "expired", keys.rows(limit))]
+    return [session_of(row) for row in await db.fetch(_EXPIRE, now, "expired", None, keys.rows(limit))]
 
 
 async def take_over(db: Connection, tenant: str, session: str) -> int:

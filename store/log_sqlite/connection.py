@@ -107,6 +107,17 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def snapshot(db: sqlite3.Connection) -> Iterator[None]:
+    """Read everything as of one moment."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
 def single(db: sqlite3.Connection, sql: str, *arguments: str | int) -> Any:
     """The one value that a statement yields. Left half-way, the statement would hold its snapshot."""
     ((value,),) = db.execute(sql, arguments).fetchall()

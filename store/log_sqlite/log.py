@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from store.log_sqlite import events, members, messages, sessions
+from store.log_sqlite import events, members, messages, outbox, sessions
 from store.log_sqlite.append import append
 from store.log_sqlite.connection import open_reader, open_writer, transaction
 from store.log_sqlite.folder import DATABASE, FolderLock
@@ -15,17 +15,21 @@ from store.log_sqlite.schema import apply, known_migrations
 from store.log_sqlite.worker import Job, Worker
 from store.types import (
     Access,
+    Act,
     Appended,
+    Attendance,
     Change,
     Cursor,
     Draft,
     EndReason,
     Event,
+    EventPage,
     Listing,
     Mark,
     Member,
     Message,
     NewSession,
+    Purged,
     Refused,
     Revocation,
     Role,
@@ -97,14 +101,25 @@ class SqliteLog:
         return await self._read("list_for", lambda db: sessions.list_for(db, tenant, user, before, limit))
 
     async def update(
-        self, tenant: str, session: str, change: Change, *, now: int, expected_version: int | None
+        self,
+        tenant: str,
+        session: str,
+        change: Change,
+        *,
+        now: int,
+        expected_version: int | None,
+        by: str | None = None,
     ) -> Session:
+        act = Act(at=now, by=by)
         return await self._write(
-            "update", lambda db: sessions.update(db, tenant, session, change, now, expected_version)
+            "update", lambda db: sessions.update(db, tenant, session, change, act, expected_version)
         )
 
-    async def end(self, tenant: str, session: str, reason: EndReason, *, now: int) -> Session | None:
-        return await self._write("end", lambda db: sessions.end(db, tenant, session, reason, now))
+    async def end(
+        self, tenant: str, session: str, reason: EndReason, *, now: int, by: str | None = None
+    ) -> Session | None:
+        act = Act(at=now, by=by)
+        return await self._write("end", lambda db: sessions.end(db, tenant, session, reason, act))
 
     async def take_over(self, tenant: str, session: str) -> int:
         return await self._write("take_over", lambda db: sessions.take_over(db, tenant, session))
@@ -118,14 +133,20 @@ class SqliteLog:
     async def members(self, session: str) -> list[Member]:
         return await self._read("members", lambda db: members.members(db, session))
 
-    async def put_member(self, tenant: str, session: str, user: str, role: Role, *, now: int) -> Session:
+    async def put_member(
+        self, tenant: str, session: str, user: str, role: Role, *, now: int, by: str | None = None
+    ) -> Session:
+        act = Act(at=now, by=by)
         return await self._write(
-            "put_member", lambda db: members.put_member(db, tenant, session, user, role, now)
+            "put_member", lambda db: members.put_member(db, tenant, session, user, role, act)
         )
 
-    async def remove_member(self, tenant: str, session: str, user: str, *, now: int) -> Session:
+    async def remove_member(
+        self, tenant: str, session: str, user: str, *, now: int, by: str | None = None
+    ) -> Session:
+        act = Act(at=now, by=by)
         return await self._write(
-            "remove_member", lambda db: members.remove_member(db, tenant, session, user, now)
+            "remove_member", lambda db: members.remove_member(db, tenant, session, user, act)
         )
 
     async def mark(self, marks: Sequence[Mark]) -> None:
@@ -136,6 +157,21 @@ class SqliteLog:
 
     async def events(self, *, after: int, limit: int) -> list[Event]:
         return await self._read("events", lambda db: events.events(db, after, limit))
+
+    async def events_of(self, tenant: str, *, after: int, limit: int) -> EventPage:
+        return await self._read("events_of", lambda db: events.events_of(db, tenant, after, limit))
+
+    async def events_behind(self, after: int, *, limit: int) -> int:
+        return await self._read("events_behind", lambda db: events.events_behind(db, after, limit))
+
+    async def note(self, attendances: Sequence[Attendance]) -> None:
+        await self._write("note", lambda db: outbox.note(db, attendances))
+
+    async def purge_events(self, *, before: int, now: int, limit: int) -> Purged:
+        return await self._write("purge_events", lambda db: outbox.purge(db, before, now, limit))
+
+    async def hold_delivery(self, node: str, *, delivered: int, lease_ms: int) -> int | None:
+        return await self._write("hold_delivery", lambda db: outbox.hold(db, node, delivered, lease_ms))
 
     async def revoke(self, tenant: str, user: str, *, before: int) -> Revocation:
         return await self._write("revoke", lambda db: events.revoke(db, tenant, user, before))

@@ -8,7 +8,7 @@ import msgspec
 
 from store.errors import NotFound
 from store.log_sqlite.sessions import live, touch
-from store.types import Cursor, Mark, Member, Role, Session
+from store.types import Act, Cursor, Mark, Member, Role, Session
 
 
 def members(db: sqlite3.Connection, session: str) -> list[Member]:
@@ -19,18 +19,19 @@ def members(db: sqlite3.Connection, session: str) -> list[Member]:
     return [Member(user=user, role=role, since=since) for user, role, since in rows]
 
 
-def put_member(db: sqlite3.Connection, tenant: str, session: str, user: str, role: Role, now: int) -> Session:
+def put_member(db: sqlite3.Connection, tenant: str, session: str, user: str, role: Role, act: Act) -> Session:
+    """Add or change a member; NotFound, Ended."""
     found = live(db, tenant, session)
     if user != found.owner:
         db.execute(
             "INSERT INTO members (session_id, user_id, tenant_id, role, since) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (session_id, user_id) DO UPDATE SET role = excluded.role",
-            (session, user, tenant, role, now),
+            (session, user, tenant, role, act.at),
         )
-    return touch(db, found, now)
+    return touch(db, found, act)
 
 
-def remove_member(db: sqlite3.Connection, tenant: str, session: str, user: str, now: int) -> Session:
+def remove_member(db: sqlite3.Connection, tenant: str, session: str, user: str, act: Act) -> Session:
     """Remove a member who is not the owner; NotFound, Ended."""
     found = live(db, tenant, session)
     gone = db.execute(
@@ -38,7 +39,7 @@ def remove_member(db: sqlite3.Connection, tenant: str, session: str, user: str, 
     )
     if gone.rowcount == 0:
         raise NotFound("there is no such member, or it is the owner")
-    return touch(db, found, now)
+    return touch(db, found, act)
 
 
 # A mark may be ahead of its session's head, by a client's mistake, but is never stored so. Zeros make no row.

@@ -9,7 +9,7 @@ import msgspec
 from store.errors import Ended, LimitReached, NotFound, VersionConflict
 from store.log_sqlite.connection import single
 from store.log_sqlite.events import record
-from store.types import Access, Change, EndReason, Listing, NewSession, Session
+from store.types import Access, Act, Change, EndReason, Listing, NewSession, Session
 
 _COLUMNS: Final = """
     sessions.id, sessions.tenant_id, sessions.user_id, sessions.title, sessions.status, sessions.exclusive,
@@ -126,7 +126,7 @@ def create(db: sqlite3.Connection, new: NewSession, limit: int) -> Session:
         (new.id, new.owner, new.tenant, at),
     )
     made = live(db, new.tenant, new.id)
-    record(db, made, "created", at)
+    record(db, made, "created", Act(at=at, by=new.owner))
     return made
 
 
@@ -140,49 +140,49 @@ def _created_before(
 
 
 def update(
-    db: sqlite3.Connection, tenant: str, session: str, change: Change, now: int, expected_version: int | None
+    db: sqlite3.Connection, tenant: str, session: str, change: Change, act: Act, expected_version: int | None
 ) -> Session:
     """Apply a change; NotFound, Ended, VersionConflict."""
     found = live(db, tenant, session)
     if expected_version is not None and expected_version != found.version:
         raise VersionConflict(found.version)
     wanted = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
-    changed = msgspec.structs.replace(found, **wanted, version=found.version + 1, updated_at=now)
+    changed = msgspec.structs.replace(found, **wanted, version=found.version + 1, updated_at=act.at)
     documents = (changed.context.decode(), changed.metadata.decode())
-    db.execute(_UPDATE, (changed.title, *documents, changed.status, changed.version, now, session))
+    db.execute(_UPDATE, (changed.title, *documents, changed.status, changed.version, act.at, session))
     is_archived = changed.status == "archived" and found.status != "archived"
-    record(db, changed, "archived" if is_archived else "updated", now)
+    record(db, changed, "archived" if is_archived else "updated", act)
     return changed
 
 
-def touch(db: sqlite3.Connection, session: Session, now: int) -> Session:
+def touch(db: sqlite3.Connection, session: Session, act: Act) -> Session:
     """Count a change that stands outside the row itself (its members), and tell of it."""
-    changed = msgspec.structs.replace(session, version=session.version + 1, updated_at=now)
+    changed = msgspec.structs.replace(session, version=session.version + 1, updated_at=act.at)
     sql = "UPDATE sessions SET version = ?, updated_at = ? WHERE id = ?"
-    db.execute(sql, (changed.version, now, session.id))
-    record(db, changed, "updated", now)
+    db.execute(sql, (changed.version, act.at, session.id))
+    record(db, changed, "updated", act)
     return changed
 
 
-def end(db: sqlite3.Connection, tenant: str, session: str, reason: EndReason, now: int) -> Session | None:
+def end(db: sqlite3.Connection, tenant: str, session: str, reason: EndReason, act: Act) -> Session | None:
     """End a session that has not ended."""
     found = get(db, tenant, session)
-    return None if found is None or found.ended_at is not None else _end(db, found, reason, now)
+    return None if found is None or found.ended_at is not None else _end(db, found, reason, act)
 
 
 def expire_due(db: sqlite3.Connection, now: int, limit: int) -> list[Session]:
     """End the temporary sessions whose time is over, the most overdue first."""
     rows = db.execute(_DUE, (now, max(0, limit))).fetchall()
-    return [_end(db, _session(row), "expired", now) for row in rows]
+    return [_end(db, _session(row), "expired", Act(at=now)) for row in rows]
 
 
-def _end(db: sqlite3.Connection, session: Session, reason: EndReason, now: int) -> Session:
+def _end(db: sqlite3.Connection, session: Session, reason: EndReason, act: Act) -> Session:
     ended = msgspec.structs.replace(
-        session, version=session.version + 1, updated_at=now, ended_at=now, end_reason=reason
+        session, version=session.version + 1, updated_at=act.at, ended_at=act.at, end_reason=reason
     )
-    db.execute(_END, (ended.version, now, now, reason, session.id))
+    db.execute(_END, (ended.version, act.at, act.at, reason, session.id))
     db.execute("UPDATE members SET ended = 1 WHERE session_id = ?", (session.id,))
-    record(db, ended, reason, now)
+    record(db, ended, reason, act)
     return ended
 
 

@@ -12,7 +12,7 @@ from store.errors import LimitReached, Unavailable
 from store.log_postgres import database, events, sessions
 from store.log_postgres.connection import Connection, connect
 from store.log_postgres.log import PostgresLog
-from store.types import Access, Event, Mark, Session
+from store.types import Access, Act, Event, Mark, Session
 from tests.store.making import NOW, appended, draft, new_session, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked, nodes
 from tests.waiting import turns, until
@@ -239,7 +239,7 @@ async def test_a_session_made_by_many_nodes_at_once_is_one(url: str) -> None:
 async def test_a_sweep_passes_over_what_somebody_else_is_ending(log: PostgresLog, beside: Connection) -> None:
     one, two = await opened(log, ttl_s=1), await opened(log, ttl_s=2)
     async with beside.transaction():
-        await sessions.end(beside, "t", one.id, "closed", NOW)
+        await sessions.end(beside, "t", one.id, "closed", Act(at=NOW))
         swept = await log.expire_due(now=NOW + 9_000, limit=10)
         assert [session.id for session in swept] == [two.id]
     assert await log.expire_due(now=NOW + 9_000, limit=10) == []
@@ -263,7 +263,7 @@ async def test_a_reader_misses_no_event_of_a_transaction_that_was_slow(
     slow, quick = await opened(log), await opened(log)
     (*_, last) = await log.events(after=0, limit=10)
     async with beside.transaction():
-        await sessions.end(beside, "t", slow.id, "closed", NOW)
+        await sessions.end(beside, "t", slow.id, "closed", Act(at=NOW))
         await log.end("t", quick.id, "closed", now=NOW)
         seen = await log.events(after=last.id, limit=10)
         assert [event.session for event in seen] == [quick.id]
@@ -295,7 +295,7 @@ async def test_readers_on_many_nodes_see_the_same_events_in_the_same_order(url: 
 async def test_writers_of_events_wait_for_no_reader(log: PostgresLog, beside: Connection) -> None:
     await opened(log)
     async with beside.transaction():
-        assert await events._number(beside)
+        assert await events.number(beside)
         await asyncio.wait_for(opened(log), timeout=2)
     assert len(await log.events(after=0, limit=10)) == 2
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from store.log_postgres import append, events, found, members, messages, sessions
+from store.log_postgres import append, events, found, members, messages, outbox, sessions
 from store.log_postgres.connection import Connection, connect
 from store.log_postgres.log import PostgresLog
-from store.types import Appended, Change, Mark, Refused, Session
+from store.types import Act, Appended, Change, Mark, Refused, Session
 from tests.store.making import NOW, appended, draft, new_id, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked, nodes
 from tests.waiting import until
@@ -125,7 +125,7 @@ async def test_a_session_that_is_changed_without_a_pause_holds_up_no_message(
         try:
             while True:
                 async with connection.transaction():
-                    await sessions.update(connection, "t", busy.id, Change(title="x"), NOW, None)
+                    await sessions.update(connection, "t", busy.id, Change(title="x"), Act(at=NOW), None)
                     # As a disk that takes its time over the commit.
                     await connection.execute("SELECT pg_sleep(0.003)")
                 changes += 1
@@ -170,9 +170,9 @@ async def test_who_was_removed_meanwhile_writes_nothing(log: PostgresLog, beside
     await log.put_member("t", session.id, "bob", "writer", now=NOW)
     await log.put_member("t", session.id, "carol", "writer", now=NOW)
     async with beside.transaction():
-        await members.remove_member(beside, "t", session.id, "bob", NOW)
-        await members.put_member(beside, "t", session.id, "carol", "reader", NOW)
-        await members.put_member(beside, "t", session.id, "dave", "writer", NOW)
+        await members.remove_member(beside, "t", session.id, "bob", Act(at=NOW))
+        await members.put_member(beside, "t", session.id, "carol", "reader", Act(at=NOW))
+        await members.put_member(beside, "t", session.id, "dave", "writer", Act(at=NOW))
         group = [draft(session, sender=user) for user in ("alice", "bob", "carol", "dave")]
         task = await blocked(beside, log.append(group))
     first, second, third, fourth = await task
@@ -185,7 +185,7 @@ async def test_a_session_that_ended_or_was_taken_over_meanwhile_takes_nothing(
 ) -> None:
     ending, taken = await opened(log), await opened(log, exclusive=True)
     async with beside.transaction():
-        await sessions.end(beside, "t", ending.id, "closed", NOW)
+        await sessions.end(beside, "t", ending.id, "closed", Act(at=NOW))
         await sessions.take_over(beside, "t", taken.id)
         task = await blocked(
             beside, log.append([draft(ending), draft(taken, epoch=1), draft(taken, epoch=2)])
@@ -200,7 +200,7 @@ async def test_who_joins_while_a_session_ends_does_not_have_it_in_the_list(
 ) -> None:
     session = await opened(log)
     async with beside.transaction():
-        await members.put_member(beside, "t", session.id, "bob", "writer", NOW)
+        await members.put_member(beside, "t", session.id, "bob", "writer", Act(at=NOW))
         task = await blocked(beside, log.end("t", session.id, "closed", now=NOW))
     ended = await task
     assert ended is not None
@@ -292,7 +292,7 @@ async def test_moving_the_head_touches_no_index(log: PostgresLog, beside: Connec
 
 def statements() -> dict[str, str]:
     """Every statement that stands in a constant of the backend, by its name."""
-    rooms = (append, events, found, members, messages, sessions)
+    rooms = (append, events, found, members, messages, outbox, sessions)
     constants = {f"{room.__name__}.{name}": value for room in rooms for name, value in vars(room).items()}
     begins = ("SELECT", "WITH", "UPDATE", "INSERT")
     return {
@@ -316,7 +316,10 @@ ENTRANCES: Final = {
     "cursors_pkey": ["session_id ="],
     "events_pkey": ['"position" ='],
     "events_id_key": ["id >"],
+    "events_of_tenant": ["tenant_id, id"],
+    "events_once": ["key ="],
     "events_unnumbered": [],
+    "outbox_pkey": [],
     "revocations_pkey": ["id >"],
 }
 

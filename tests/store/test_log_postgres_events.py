@@ -11,7 +11,7 @@ async def test_an_event_that_another_reader_is_numbering_is_not_missed(databases
         session = await opened(log)
         beside = await connect(url, OPTIONS)
         async with beside.transaction():
-            assert await events._number(beside)
+            assert await events.number(beside)
             task = await blocked(beside, log.events(after=0, limit=10))
         assert [event.session for event in await task] == [session.id]
         beside.terminate()

@@ -18,8 +18,8 @@ from store.log_postgres.log import PostgresLog
 from store.log_postgres.options import PostgresOptions
 from store.log_postgres.schema import known_migrations, migrate, migrate_database
 from store.migrate import Half, Migration, pending_halves, read_migrations
-from store.types import Change, Mark
-from tests.store.making import NOW, appended, draft, new_session, opened
+from store.types import Attendance, Change, Mark
+from tests.store.making import NOW, appended, draft, new_id, new_session, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked
 
 ONE = Migration(1, "0001_one.sql", "CREATE TABLE one (a int); CREATE INDEX one_a ON one (a);")
@@ -321,6 +321,12 @@ async def use_everything(log: PostgresLog) -> None:
     await log.cursors(session.id)
     assert len(await log.expire_due(now=NOW + 9_000, limit=5)) == 1
     await log.end("t", session.id, "closed", now=NOW)
-    assert len(await log.events(after=0, limit=50)) == 9
+    joined = Attendance(key=new_id(), tenant="t", session=session.id, user="bob", kind="joined", at=NOW)
+    await log.note([joined, joined])
+    assert len(await log.events(after=0, limit=50)) == 10
+    assert len((await log.events_of("t", after=0, limit=50)).events) == 10
+    assert await log.events_behind(1, limit=50) == 9
+    assert await log.hold_delivery("n1", delivered=3, lease_ms=1000) == 3
+    assert (await log.purge_events(before=NOW + 60_000, now=NOW + 60_000, limit=5)).undelivered == 2
     await log.revoke("t", "bob", before=NOW)
     await log.revocations(after=0, limit=5)

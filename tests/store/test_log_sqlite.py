@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from store.errors import SchemaRefused, Unavailable
-from store.log_sqlite import append, connection, events, members, messages, sessions
+from store.log_sqlite import append, connection, events, members, messages, outbox, sessions
 from store.log_sqlite.log import SqliteLog
 from store.open import Places, migrate_log
 from store.types import Appended, Change, Session
@@ -89,7 +89,7 @@ async def test_a_busy_loop_starves_no_thread(log: SqliteLog) -> None:
 
 def statements() -> list[tuple[str, str]]:
     """Every statement that stands in a constant of the backend, with its name."""
-    rooms = (append, events, members, messages, sessions)
+    rooms = (append, events, members, messages, outbox, sessions)
     constants = [(name, value) for room in rooms for name, value in vars(room).items()]
     return [
         (name, value)
