@@ -134,7 +134,8 @@ def edge_limits(settings: Settings) -> EdgeLimits:
         pings_per_s=settings.max_pings_per_s,
         outbox_frames=settings.max_outbox_frames,
         outbox_bytes=settings.max_outbox_bytes,
-        ping_s=settings.heartbeat_ms / 1000,
+        # A ping with its pong costs as much as a heartbeat with its answer: one for five of those.
+        ping_s=5 * settings.heartbeat_ms / 1000,
         silent_s=settings.heartbeat_timeout_ms / 1000,
         stall_s=settings.stall_timeout_s,
     )

@@ -66,8 +66,8 @@ class Handler(Protocol):
     def check(self, now: float) -> float:
         """Close what is overdue; return the monotonic time of the next deadline, `math.inf` for none.
 
-        Called right after on_open, then when the returned time has come (at most 250 ms late) and in any case
-        every 25 s, so a deadline that moves nearer in the meantime is still seen within 25 s.
+        Called right after on_open, then when the returned time has come, at most 250 ms late. A deadline that
+        moves nearer in the meantime is told to the outlet: `hasten`.
         """
 
 
@@ -95,7 +95,7 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     request_s: float = 30.0  # from there to the end of a request's body
     request_head_bytes: int = 16 * 1024
     request_bytes: int = 1024 * 1024  # head, body and whatever else a request is padded with
-    ping_s: float = 25.0
+    ping_s: float = 125.0  # between two that measure the round trip; who is silent is asked besides
     silent_s: float = 60.0
     stall_s: float = 30.0
     closing_s: float = 5.0

@@ -39,6 +39,9 @@ class Owner(Protocol):
     def on_flowing(self, was_lagging: bool) -> None:
         """Everything that waited is gone."""
 
+    def hasten(self, deadline: float) -> None:
+        """Have the handler's `check` called no later than then."""
+
     def close(self, code: int, reason: str) -> None:
         """End the connection."""
 
@@ -195,6 +198,10 @@ class Outbox:
             return False
         self.put(frame)
         return True
+
+    def hasten(self, deadline: float) -> None:
+        """Have the handler see to a deadline that has moved nearer."""
+        self._owner.hasten(deadline)
 
     def close(self, code: int, reason: str = "") -> None:
         """End the connection after what waits has been sent."""

@@ -39,11 +39,10 @@ from gateway.protocol.limits import TokenBucket
 if TYPE_CHECKING:
     from gateway.edge.edge import Edge
 
-# What every handler may rely on, whatever it returned from `check`. Seldom, as for many who are idle it is
-# these checks that cost.
-_CHECK_S: Final = 25.0
-# A ping that is due in so small a share of its interval goes with whatever else the wheel stops for.
-_PING_EARLY: Final = 1 / 8
+# Who has been silent for so long is asked for a sign of life: 6 s before the usual end of patience. That is
+# later than two heartbeats, so the wheel looks at most clients after every second one: of many who are idle
+# it is its looks that cost.
+_ASKED_AT: Final = 0.9
 
 # The parser starts with 2 KiB, the least it allows, doubles its buffer as it fills, and never gives anything
 # back. Above this size the parser is replaced as soon as it holds no part of a frame, or each connection
@@ -64,10 +63,6 @@ _UNSENT_BYTES: Final = 64 * 1024
 # only spoils the measurement of its own round trip.
 _PROBE: Final = b"rtt"
 _PROBE_FRAME: Final = frames.frame(frames.PING, _PROBE)
-
-# Who is heard anyway lives, and a ping with its pong costs as much as a heartbeat with its answer: of such a
-# peer only every fifth ping is sent, to measure the round trip.
-_SENT_OF: Final = 5
 
 # Two seconds' worth may come at once: pings gather while a phone is in a tunnel.
 _PING_BURST_S: Final = 2
@@ -113,7 +108,7 @@ class Socket(Listener):
     __slots__ = (
         "_assembly", "_deadline", "_edge", "_handler", "_heard_at", "_is_deaf", "_is_large", "_mark",
         "_now", "_owed", "_ping_at", "_pinged_at", "_pings", "_plain", "_progress_at", "_reader",
-        "_spared", "address", "code", "filed", "message_bytes", "outbox", "transport",
+        "address", "code", "filed", "message_bytes", "outbox", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", transport: asyncio.Transport, handler: Handler, address: str) -> None:
@@ -133,7 +128,6 @@ class Socket(Listener):
         self._heard_at = now
         self._ping_at = now + random.uniform(0.2, 1.0) * limits.ping_s  # noqa: S311 - spread, not a secret
         self._pinged_at = 0.0
-        self._spared = -1  # pings in a row that were not needed; the first one measures
         self._progress_at = now
         self._mark = (0, 0)
         self._deadline = inf  # of the close handshake
@@ -219,6 +213,11 @@ class Socket(Listener):
 
     # -- what the outbox calls
 
+    def hasten(self, deadline: float) -> None:
+        """See to the handler's deadlines no later than at this one."""
+        if not self.code:
+            self._edge.wheel.hasten(self, deadline)
+
     def on_lagging(self) -> None:
         """Read no more from a peer that does not read."""
         self.transport.pause_reading()
@@ -281,19 +280,19 @@ class Socket(Listener):
         if self.outbox.blocked:
             self._check_progress(now)
             return now + limits.stall_s / 6
-        if now - self._heard_at >= limits.silent_s:
+        if self.buffer_bytes > _LARGE_BYTES:
+            # Grown by many small frames at once; see to it at the next one.
+            self._is_large, self._plain = True, False
+        silent_at = self._heard_at + limits.silent_s
+        asked_at = self._heard_at + _ASKED_AT * limits.silent_s
+        if now >= silent_at:
             self._edge.counters.silents += 1
             self.close(CloseCode.SILENT, CloseCode.SILENT.reason)
-        elif now >= self._ping_at - _PING_EARLY * limits.ping_s:
+        elif now >= min(self._ping_at, asked_at):
             self._ping_at = now + limits.ping_s
-            self._spared = (self._spared + 1) % _SENT_OF if now - self._heard_at < limits.ping_s else 0
-            if not self._spared:
-                self._pinged_at = now
-                self.outbox.put(_PROBE_FRAME)
-            if self.buffer_bytes > _LARGE_BYTES:
-                # Grown by many small frames at once; see to it at the next one.
-                self._is_large, self._plain = True, False
-        return min(now + _CHECK_S, self._ping_at, self._heard_at + limits.silent_s)
+            self._pinged_at = now
+            self.outbox.put(_PROBE_FRAME)
+        return silent_at if now >= asked_at else min(self._ping_at, asked_at)
 
     def _check_progress(self, now: float) -> None:
         mark = (self.outbox.resumes, self.transport.get_write_buffer_size())

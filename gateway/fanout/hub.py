@@ -12,6 +12,7 @@ from gateway.fanout.mending import Mender
 from gateway.fanout.outlet import Outlet
 from gateway.fanout.replaying import Replayer
 from gateway.fanout.room import Attachment, Reader, Room
+from gateway.fanout.settled import Settled
 from gateway.protocol.replay import Replay
 from store.bus import Bus
 from store.log import Log
@@ -88,8 +89,9 @@ class Hub:
         self._replayer = Replayer(log, spawn)
         self.mender = Mender(log, spawn, self)
         self.rooms: dict[str, Room] = {}
+        self.settled = Settled()
         self._empty: dict[str, Room] = {}  # in the order in which they emptied
-        self._closed: list[Room] = []  # since the last sweep, which empties it
+        self._stirred: list[Room] = []  # since the last sweep, each room once
         self._users: dict[str, dict[str, Listener]] = {}
         self._opening: dict[str, _Opening] = {}
 
@@ -118,17 +120,20 @@ class Hub:
     def _to_room(self, room: Room, hint: hints.Hint) -> None:
         match hint:
             case hints.MessageHint(seq, frame):
+                self.settled.unsettle(room.id)
                 room.deliver(seq, frame)
                 self.mender.look(room)
             case hints.SignalHint(frame, but):
                 room.signal(frame, but)
             case hints.ChangedHint() | hints.MemberHint():
+                self.settled.unsettle(room.id)
                 room.change(hint)
                 self.mender.look(room)
                 self._emptied(room)
             case hints.EndedHint(frame, head):
                 self.end(room, frame, head)
             case hints.SupersededHint(frame, epoch, by):
+                self.settled.unsettle(room.id)
                 self.supersede(room, frame, epoch, by)
             case hints.RevokedHint():
                 pass
@@ -209,7 +214,9 @@ class Hub:
 
     def _make(self, session: Session, opening: "_Opening") -> Room:
         self._channels.retain(hints.session_channel(session.id))
-        room = self.rooms[session.id] = Room(session, self._replayer.pump)
+        room = self.rooms[session.id] = Room(session, self._replayer.pump, self._stirred)
+        room.stir()
+        self.settled.unsettle(room.id)
         self._park(room)
         room.relay.heard(opening.known)
         self.mender.look(room)
@@ -263,16 +270,19 @@ class Hub:
                 room.step("window_over")
             self._close(room)
 
-    def take_closed(self) -> list[Room]:
-        """Hand out the rooms that were closed since this was last asked, for whatever reason."""
-        closed, self._closed = self._closed, []
-        return closed
+    def take_stirred(self) -> list[Room]:
+        """Hand out the rooms in which something has happened since, those closed among them."""
+        stirred = self._stirred[:]
+        self._stirred.clear()
+        for room in stirred:
+            room.is_stirred = False
+        return stirred
 
     def _close(self, room: Room) -> None:
         self._empty.pop(room.id, None)
         if self.rooms.get(room.id) is room:
             del self.rooms[room.id]
-            self._closed.append(room)
+            self.settled.forget(room.id)
             self._channels.release(hints.session_channel(room.id))
 
     # -- what is found by comparing rooms with the log

@@ -38,6 +38,9 @@ class Outlet(Protocol):
         Dropped and counted, as soon as anything is waiting for the peer.
         """
 
+    def hasten(self, deadline: float) -> None:
+        """Have the handler's `check` called no later than at this monotonic time."""
+
     def close(self, code: int, reason: str = "") -> None:
         """Send what is waiting, then a close frame, and end the connection in bounded time. Idempotent.
 

@@ -115,8 +115,7 @@ class Replayer:
             if not attachment.outlet.put_message(frame):
                 attachment.replay.refused(seq)
                 return
-            room.frames_out += 1
-            room.bytes_out += len(frame)
+            room.count_out(1, len(frame))
 
     @staticmethod
     def _arrived(attachment: Attachment) -> None:

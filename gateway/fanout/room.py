@@ -89,17 +89,20 @@ class Room:
 
     __slots__ = (
         "attachments", "bytes_in", "bytes_out", "empty_since", "epoch", "expires_at", "frames_in",
-        "frames_out", "id", "is_ended", "is_exclusive", "is_touched", "last_active", "pump", "relay",
-        "rtt_ms", "state", "tell_at", "tenant", "told", "told_frames", "ttl_s", "versions",
+        "frames_out", "id", "is_ended", "is_exclusive", "is_stirred", "is_touched", "last_active", "pump",
+        "relay", "rtt_ms", "state", "stirred", "tell_at", "tenant", "told", "told_frames", "ttl_s",
+        "versions",
     )  # fmt: skip
 
-    def __init__(self, session: Session, pump: Callable[[Attachment], None]) -> None:
+    def __init__(self, session: Session, pump: Callable[[Attachment], None], stirred: "list[Room]") -> None:
         self.id = session.id
         self.tenant = session.tenant
         self.is_exclusive = session.exclusive
         self.ttl_s = session.ttl_s
         self.expires_at = session.expires_at  # as stored; the sweeper moves it
-        self.is_touched = False
+        self.is_touched = False  # whether there was a sign of life that its expiry does not reckon with yet
+        self.stirred = stirred  # of the whole node: what the next sweep has to look at
+        self.is_stirred = False  # whether it is there already
         self.is_ended = False
         self.relay = Relay(session.head)
         self.versions = Versions(session.version)
@@ -118,6 +121,19 @@ class Room:
     def step(self, happening: lifecycle.Input) -> None:
         """Move the session's state by the one table there is."""
         self.state = lifecycle.step(self.state, happening)
+        self.stir()
+
+    def stir(self) -> None:
+        """Have the next sweep look at this room: most rooms are asleep, and it looks at no others."""
+        if not self.is_stirred:
+            self.is_stirred = True
+            self.stirred.append(self)
+
+    def touch(self, now_ms: int) -> None:
+        """Note a sign of life: the session lives for its whole TTL from here on."""
+        self.is_touched = True
+        if self.ttl_s is not None and (self.expires_at or 0) < now_ms + self.ttl_s * 1000:
+            self.stir()
 
     def deliver(self, seq: int, frame: bytes) -> None:
         """Take a message from the bus or the log and pass on whatever is now in order."""
@@ -136,10 +152,16 @@ class Room:
                 replay.refused(seq)
             if not replay.is_live:
                 behind.append(attachment)
-        self.frames_out += delivered
-        self.bytes_out += delivered * len(frame)
+        self.count_out(delivered, delivered * len(frame))
         for attachment in behind:
             self.pump(attachment)
+
+    def count_out(self, frames: int, size: int) -> None:
+        """Count what was passed on to readers."""
+        self.frames_out += frames
+        self.bytes_out += size
+        if not self.is_stirred:
+            self.stir()
 
     def jump(self) -> None:
         """Give up on a hole: every reader fetches it from the log at its own pace."""

@@ -45,9 +45,9 @@ class Connection:
     """
 
     __slots__ = (
-        "__weakref__", "_assert_at", "_backlog", "_backlog_bytes", "_close_at", "_hello_by", "_is_busy",
-        "_leave_by", "_migrate_at", "_notice_at", "attachments", "bearer", "id", "identity", "ip",
-        "is_closed", "is_handed_over", "is_over", "node", "outlet", "peer", "port", "predecessor",
+        "__weakref__", "_backlog", "_backlog_bytes", "_close_at", "_hello_by", "_is_busy",
+        "_leave_by", "_migrate_at", "_notice_at", "_renew_at", "attachments", "bearer", "id", "identity",
+        "ip", "is_closed", "is_handed_over", "is_over", "node", "outlet", "peer", "port", "predecessor",
         "resume_token", "rtt_ms", "seen", "since", "user",
     )  # fmt: skip
 
@@ -75,7 +75,8 @@ class Connection:
         self._backlog_bytes = 0
         self._is_busy = False
         self._hello_by = self._notice_at = self._close_at = math.inf
-        self._migrate_at = self._leave_by = self._assert_at = math.inf
+        self._migrate_at = self._leave_by = math.inf
+        self._renew_at = math.inf  # from when on a heartbeat has this connection's entries written again
 
     # -- the edge's Handler
 
@@ -128,9 +129,13 @@ class Connection:
             self.hang(CloseCode.NODE_LEAVING, "this connection was to move")
         if self.peer.state is not peer.State.AUTHENTICATING:
             self._check_stay(now)
-        return min(
-            self._hello_by, self._notice_at, self._migrate_at, self._close_at, self._leave_by, self._assert_at
-        )
+        return self._due
+
+    @property
+    def _due(self) -> float:
+        """The nearest deadline."""
+        unheard = self._renew_at + self.node.leases.patience_s
+        return min(self._hello_by, self._notice_at, self._migrate_at, self._close_at, self._leave_by, unheard)
 
     def _check_stay(self, now: float) -> None:
         """What a client is told only after its welcome."""
@@ -139,10 +144,20 @@ class Connection:
             self.outlet.put(replies.expiring(max(0, self._expires_in_ms())))
         if now >= self._migrate_at:
             self.migrate("lifetime", now)
-        if now >= self._assert_at:
+        if now >= self._renew_at + self.node.leases.patience_s:
             # Whatever its client sends: as long as the socket is open it counts as a connection.
+            self.renew(now)
+
+    def renew(self, now: float) -> None:
+        """Have this connection's entries written again, and the records of its sessions, if that is due.
+
+        With its heartbeats: then all of it is at hand, and not fetched once more for the sake of this.
+        """
+        if now >= self._renew_at:
+            self._renew_at = now + self.node.leases.renew_s
             self.node.leases.changed(self)
-            self._assert_at = now + self.node.leases.renew_s
+            for attachment in self.attachments.values():
+                attachment.room.stir()
 
     # -- fan-out's Reader, the hub's Listener
 
@@ -196,11 +211,11 @@ class Connection:
         self._notice_at = max(now, expires - EXPIRY_NOTICE_S)
         self._close_at = expires + EXPIRY_GRACE_S
         self._hello_by = math.inf
-        # Connections that were made in one storm must not be written in one for ever.
-        self._assert_at = now + self.node.leases.renew_s * random.uniform(0.2, 1.0)  # noqa: S311
+        self._renew_at = now + self.node.leases.renew_s * random.uniform(0.0, 1.0)  # noqa: S311
         if self._migrate_at == self._leave_by == math.inf:
             # ± 10 %: connections made in one storm must not all move in one.
             self._migrate_at = now + self.node.settings.connection_lifetime_s * random.uniform(0.9, 1.1)  # noqa: S311
+        self.outlet.hasten(self._due)
 
     def _expires_in_ms(self) -> int:
         return self.caller.expires_at - self.node.clock.now_ms()
@@ -210,6 +225,7 @@ class Connection:
         deadline_s = self.node.settings.drain_s
         self._migrate_at = math.inf
         self._leave_by = min(self._leave_by, now + slot_ms / 1000 + deadline_s)
+        self.outlet.hasten(self._leave_by)
         self.peer.draining()
         self.outlet.put(replies.migrate(slot_ms, int(deadline_s * 1000), None, reason))
 
@@ -220,6 +236,7 @@ class Connection:
         """
         self.is_handed_over = True
         self._leave_by = min(self._leave_by, self.node.clock.monotonic() + self.node.settings.drain_s)
+        self.outlet.hasten(self._leave_by)
         before = None if self.predecessor is None else self.node.connections.get(self.predecessor)
         if before is not None:
             before.hang(CloseCode.NODE_LEAVING, "another connection has taken this one's place")

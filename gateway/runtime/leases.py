@@ -24,9 +24,12 @@ FLUSH_S: Final = 0.25
 # Connections in one flush: 20 ms of Redis, in calls of one, and 10 ms of ours. What is beyond waits for the
 # next: after an outage a node has all of its connections to write.
 BATCH: Final = 1_000
-# Each connection is asserted again in this share of a heartbeat, however few it sends: after a FLUSHALL the
-# indexes are true again within one.
-RENEW_SHARE: Final = 0.9
+# Each connection is asserted again with its heartbeat, unless its client heartbeats more often than need be:
+# after a FLUSHALL the indexes are true again within one.
+RENEW_SHARE: Final = 0.5
+# Whose client does not heartbeat, but is not silent either, is asserted in this share of the time-out: well
+# before its lease ends.
+UNHEARD_SHARE: Final = 0.9
 # An entry outlives the silence after which its connection is closed anyway.
 LEASE_MARGIN_MS: Final = 15_000
 # Connections that have gone and are in the indexes still, while the store is away. Above this the oldest
@@ -53,7 +56,9 @@ class Leases:
         self._marked = marked
         self._resumption = resumption
         self.lease_ms = timeout_ms + LEASE_MARGIN_MS
+        # From one assertion to the next, at least; and how much longer the wheel leaves it to the client.
         self.renew_s = heartbeat_ms * RENEW_SHARE / 1000
+        self.patience_s = max(0.0, timeout_ms * UNHEARD_SHARE / 1000 - self.renew_s)
         self._changed: dict[str, Connection] = {}
         self._confirmed: dict[str, Connection] = {}  # of whom only the resume record is to be written
         self._arriving: dict[

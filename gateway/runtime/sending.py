@@ -112,6 +112,8 @@ def _traffic(connection: "Connection", attachment: "Attachment", size: int) -> N
     room.last_active = connection.node.clock.monotonic()
     if room.state != "active":
         room.step("traffic")
+    elif not room.is_stirred:
+        room.stir()
 
 
 def _signal(connection: "Connection", frame: frames.Signal, size: int) -> None:
@@ -145,18 +147,22 @@ def _detach(connection: "Connection", frame: frames.Detach) -> None:
 
 
 def _heartbeat(connection: "Connection", frame: frames.Heartbeat) -> None:
-    seen, is_news = frame.seen or {}, False
+    node = connection.node
+    now_ms = node.clock.now_ms()
+    seen, is_news = frame.seen, False
     sessions: dict[str, replies.HeartbeatSession] = {}
     for session, attachment in connection.attachments.items():
         room = attachment.room
-        room.is_touched = True
+        room.touch(now_ms)
         ttl_ms = None if room.ttl_s is None else room.ttl_s * 1000
         sessions[session] = {"head": room.relay.head, "ttl_ms": ttl_ms}
-        seq = min(seen.get(session, 0), room.relay.known)
-        if seq > connection.seen.get(session, 0):
-            connection.seen[session] = seq
-            is_news = True
-            connection.node.leases.mark(Mark(session=session, user=connection.user, delivered=seq))
+        if seen:
+            seq = min(seen.get(session, 0), room.relay.known)
+            if seq > connection.seen.get(session, 0):
+                connection.seen[session] = seq
+                is_news = True
+                node.leases.mark(Mark(session=session, user=connection.user, delivered=seq))
     if is_news:
-        connection.node.leases.confirmed(connection)
-    connection.outlet.put(replies.heartbeat(frame.id, frame.ts, connection.node.clock.now_ms(), sessions))
+        node.leases.confirmed(connection)
+    connection.renew(node.clock.monotonic())
+    connection.outlet.put(replies.heartbeat(frame.id, frame.ts, now_ms, sessions))

@@ -4,7 +4,6 @@ Lives extended, expired sessions ended, states, empty rooms, revocations.
 """
 
 import math
-import random
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -47,8 +46,7 @@ class Sweeper:
         node = self._node
         now = node.clock.monotonic()
         node.hub.close_empty(now - node.settings.resume_window_s)
-        await self._states(now)
-        await self._extend()
+        await self.tend(now)
         if self._may_expire():
             await self._expire()
         await node.refresh_revocations()
@@ -62,12 +60,31 @@ class Sweeper:
             self._expire_from = now + PATIENCE_SWEEPS * sweep_s
         return now >= self._expire_from
 
-    async def _extend(self) -> None:
+    async def tend(self, now: float) -> None:
+        """Write what has become of the rooms in which something has happened. Unavailable: of the log."""
+        rooms = self._node.hub.take_stirred()
+        try:
+            await self._states(rooms, now)
+            await self._extend(rooms)
+        except BaseException:
+            self._again(rooms)
+            raise
+
+    def _again(self, rooms: "Sequence[Room]") -> None:
+        """Have the next sweep look at these rooms; what was closed meanwhile is not waited for."""
+        for room in rooms:
+            if self._is_hosted(room):
+                room.stir()
+
+    def _is_hosted(self, room: "Room") -> bool:
+        return self._node.hub.rooms.get(room.id) is room
+
+    async def _extend(self, stirred: "Sequence[Room]") -> None:
         now = self._node.clock.now_ms()
         expiries: dict[str, int] = {}
         rooms: list[Room] = []
-        for room in self._node.hub.rooms.values():
-            if not room.is_touched or room.ttl_s is None:
+        for room in stirred:
+            if not room.is_touched or room.ttl_s is None or not self._is_hosted(room):
                 continue
             due = now + room.ttl_s * 1000
             if room.expires_at is not None and room.expires_at >= due:
@@ -97,21 +114,24 @@ class Sweeper:
             if len(over) < BATCH:
                 return
 
-    async def _states(self, now: float) -> None:
-        rooms = self._node.hub.rooms
-        hosted = list(rooms.values())
-        for room in hosted:
-            if room.state == "active" and now - room.last_active > QUIET_S:
+    async def _states(self, stirred: "Sequence[Room]", now: float) -> None:
+        for room in stirred:
+            if room.state != "active":
+                continue
+            if now - room.last_active > QUIET_S:
                 room.step("quiet")
+            else:
+                room.stir()  # looked at again, until it is quiet
         # A session that is hosted again by now has another word than its old room's.
-        closed = [room for room in self._node.hub.take_closed() if room.id not in rooms]
-        due = iter([room for room in (*closed, *hosted) if _is_news(room, now)])
+        rooms = self._node.hub.rooms
+        known = [room for room in stirred if rooms.get(room.id, room) is room]
+        due = iter([room for room in known if _is_news(room, now)])
         try:
             while batch := list(islice(due, RECORDS)):
                 await self._tell(batch, now)
         except Unavailable:
             # Soft state. Lives have to be extended all the same, and not after a time-out for each session.
-            return
+            self._again(known)
 
     async def _tell(self, rooms: "Sequence[Room]", now: float) -> None:
         """Write the live records of sessions."""
@@ -121,8 +141,8 @@ class Sweeper:
         await node.live.put_sessions(records, lease_ms=int(node.settings.resume_window_s * 1000))
         for room, record, counted in zip(rooms, records, frames, strict=True):
             room.told, room.told_frames = record.state, counted
-            # With the connections' entries: sessions opened in one storm are not told in one for ever.
-            room.tell_at = now + node.leases.renew_s * random.uniform(0.5, 1.0)  # noqa: S311
+            # Again when a connection in it is renewed; of many in one session, not with each.
+            room.tell_at = now + node.leases.renew_s
 
     def _record(self, room: "Room") -> LiveSession:
         stats = SessionStats(

@@ -185,7 +185,7 @@ async def test_a_bug_anywhere_closes_with_1011(
     served.answer = broken  # type: ignore[assignment]
     peer, handler = await served.pair(4096)
     if method == "on_rtt":
-        served.pass_time(26.0)
+        served.pass_time(54.5)
         assert await peer.frame() == (PING, b"rtt")
         peer.send(client_frame(0xA, b"rtt"))
     elif method == "on_drained":

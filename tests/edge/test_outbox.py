@@ -62,6 +62,9 @@ class Owner:
             self.reading = True
             self.drained += 1
 
+    def hasten(self, deadline: float) -> None:
+        raise AssertionError("an outbox has no deadlines of its own")
+
     def close(self, code: int, reason: str) -> None:
         self.closed.append(code)
 

@@ -15,6 +15,9 @@ class Owner:
     def on_flowing(self, was_lagging: bool) -> None:
         raise AssertionError("nothing flows")
 
+    def hasten(self, deadline: float) -> None:
+        raise AssertionError("an outbox has no deadlines of its own")
+
     def close(self, code: int, reason: str) -> None:
         self.closed.append(code)
 

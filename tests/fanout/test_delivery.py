@@ -20,7 +20,7 @@ from gateway.protocol import replies
 from store.bus import Bus
 from store.errors import Unavailable
 from store.log import Log
-from store.types import Access, Message, Session, Standing
+from store.types import Access, Message, Session, Standing, Tally
 from tests.waiting import later, turns, until
 
 SESSION = "0192a000-0000-7000-8000-000000000001"
@@ -59,6 +59,11 @@ class ListLog:
         if self.is_away:
             raise Unavailable("away")
         return dict.fromkeys(sessions, Standing(head=self.head, version=1, epoch=1, end_reason=None))
+
+    async def tally(self, sessions: list[str]) -> Tally:
+        if self.is_away:
+            raise Unavailable("away")
+        return Tally(sessions=len(sessions), steps=len(sessions) * (self.head + 1 + 1))
 
 
 class Quiet:
@@ -102,6 +107,9 @@ class Reader:
 
     def put_ephemeral(self, frame: bytes) -> bool:
         return not self.lagging
+
+    def hasten(self, deadline: float) -> None:
+        raise AssertionError("fan-out knows no deadlines")
 
     def close(self, code: int, reason: str = "") -> None:
         raise AssertionError("nobody is sent away here")

@@ -65,9 +65,9 @@ async def test_a_connection_without_heartbeats_stays_in_the_indexes(tmp_path: Pa
             return await keep(entries, lease_ms=lease_ms)
 
         w.node.live.assert_connections = watched  # type: ignore[method-assign]
-        now = w.clock.monotonic()
-        # The edge asks at least every 25 s, whatever was returned.
-        alice.connection.check(now + w.node.leases.lease_ms / 2000 + 1)
+        due = alice.connection.check(w.clock.monotonic())
+        assert due < w.clock.monotonic() + w.node.leases.lease_ms / 1000 - 10.0
+        alice.connection.check(due)
         await until(lambda: asserted == [alice.connection.id])
 
 

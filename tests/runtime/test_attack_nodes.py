@@ -67,7 +67,7 @@ async def test_life_shown_while_lives_are_extended_counts_too(tmp_path: Path) ->
             await alice.ask("heartbeat", ts=1)
 
         w.node.log.extend = slow  # type: ignore[method-assign, assignment]
-        await w.node.sweeper._extend()
+        await w.node.sweeper.tend(w.clock.monotonic())
         assert len(asked) == 1
         assert room.is_touched
 
@@ -109,7 +109,7 @@ async def test_who_attaches_to_a_session_about_to_expire_keeps_it_alive(tmp_path
         back = await cluster.client(1, "alice")
         assert (await back.ask("attach", session=session, since=0))["type"] == "attached"
         # Its first heartbeat may be 25 s away.
-        await cluster.nodes[1].sweeper._extend()
+        await cluster.nodes[1].sweeper.tend(clock.monotonic())
         access = await cluster.log.access("default", session, "alice")
         assert access is not None
         assert access.session.expires_at is not None

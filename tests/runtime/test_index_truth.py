@@ -144,7 +144,7 @@ async def test_after_everything_is_lost_all_keys_are_the_nodes_truth_within_one_
         assert entries(contents) == {}
         for node in cluster.nodes:
             for connection in node.connections.values():
-                connection.check(node.clock.monotonic() + 20.0)
+                connection.renew(node.clock.monotonic() + 20.0)  # as its heartbeat does
         await flushed(cluster)
         assert entries(contents) == before
 

@@ -152,15 +152,31 @@ async def test_a_quiet_heartbeat_writes_nothing_and_a_confirmation_only_the_reco
         assert written == ["put_once"]
 
 
-async def test_every_connection_is_asserted_again_within_one_heartbeat(place: Place) -> None:
+async def test_every_connection_is_asserted_again_with_its_heartbeat(place: Place) -> None:
     async with place(1, heartbeat_ms=20_000) as cluster:
         alice, _, _ = await opened(cluster, 0)
-        leases, now = cluster.nodes[0].leases, cluster.nodes[0].clock.monotonic()
+        leases, clock = cluster.nodes[0].leases, cluster.worlds[0].clock
+        now = clock.monotonic()
         for beat in range(1, 4):
-            # The wheel asks when it was told to; 250 ms late, and the flush once more as much.
+            clock.monotonic = lambda: now + beat * 20.0  # type: ignore[method-assign]  # noqa: B023
+            await alice.ask("heartbeat", ts=1)
+            assert list(leases._changed) == [alice.connection.id]
+            await flushed(cluster)
+            # And not with every frame of a client that heartbeats more often than it was told to.
+            await alice.ask("heartbeat", ts=1)
+            assert not leases._changed
+
+
+async def test_a_connection_that_does_not_heartbeat_is_asserted_well_before_its_lease_ends(
+    place: Place,
+) -> None:
+    async with place(1, heartbeat_ms=20_000, heartbeat_timeout_ms=60_000) as cluster:
+        alice, _, _ = await opened(cluster, 0)
+        leases, now = cluster.nodes[0].leases, cluster.nodes[0].clock.monotonic()
+        for turn in range(1, 4):
             due = alice.connection.check(now)
-            assert due <= now + 20.0 * leases_module.RENEW_SHARE
-            assert not leases._changed, beat
+            assert due <= now + 0.9 * 60.0
+            assert not leases._changed, turn
             now = due
             alice.connection.check(now)
             assert list(leases._changed) == [alice.connection.id]
@@ -205,13 +221,14 @@ async def test_the_record_of_a_session_is_written_when_there_is_news_else_with_t
         cluster.nodes[0].live.put_sessions = watched  # type: ignore[method-assign]
         now = clock.monotonic()
         for _ in range(3):
-            await sweeper._states(now)
+            await sweeper.tend(now)
         assert told == [session]
         await alice.send(session, "one")
         for _ in range(3):
-            await sweeper._states(now)
+            await sweeper.tend(now)
         assert told == [session] * 2
-        await sweeper._states(now + 20.0)
+        alice.connection.renew(now + 20.0)
+        await sweeper.tend(now + 20.0)
         assert told == [session] * 3
 
 
