@@ -6,6 +6,7 @@ from collections import Counter
 from starlette.types import ASGIApp
 
 from gateway.api.bounded import BoundedSessions
+from gateway.api.nodes import NodeRoutes
 from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
 from gateway.api.services import Services
@@ -53,7 +54,8 @@ class Gateway:
         )
         self.metrics.follow(self._readings)
         self.asgi: ASGIApp = build_app(services)
-        self.ops: ASGIApp = build_ops_app(self.node.readiness, self.metrics.render)
+        leaving = NodeRoutes(self.node.id, self.leave, lambda: self.node.leaving.progress)
+        self.ops: ASGIApp = build_ops_app(self.node.readiness, self.metrics.render, leaving.routes())
         self.ws_protocol: type[asyncio.BaseProtocol] = make_ws_protocol(self.edge)
         self.http_protocol: type[asyncio.BaseProtocol] = make_http_protocol(self.edge)
 
@@ -62,13 +64,24 @@ class Gateway:
         await self.node.start()
         self.edge.start()
 
-    async def drain(self) -> None:
-        """Let nobody in any more; commit, answer and send away those who are there."""
+    def leave(self) -> None:
+        """Let nobody in any more, and begin to drain. Once begun it is never called off."""
         self.edge.draining = True
+        self.node.leaving.begin()
+
+    def hurry(self) -> None:
+        """Wait for no client to move any more."""
+        self.node.leaving.hurry()
+
+    async def drain(self) -> None:
+        """Let nobody in any more; return when everybody has moved or was sent away."""
+        self.leave()
         await self.node.drain()
 
     async def stop(self) -> None:
         """Close what is left, sockets before stores."""
+        # Of a drain that was cut short: after its 4000 clients come back, after the edge's 1001 they do not.
+        await self.node.leaving.stop()
         await self.edge.stop()
         await self.node.stop()
         await self.tokens.close()
@@ -87,6 +100,8 @@ class Gateway:
             attachments=sum(len(room.attachments) for room in rooms),
             commit_waiting=self.node.committer.waiting,
             degraded=dict.fromkeys(self.node.health.degraded, True),
+            draining=self.node.leaving.has_begun,
+            drained=self.node.leaving.counts,
             postponed=self.node.postponed,
             cache=self.node.records.counts,
             cache_owed=self.node.records.owed,

@@ -101,6 +101,12 @@ class EchoGateway:
     async def start(self) -> None:
         self.edge.start()
 
+    def leave(self) -> None:
+        """Nobody is to be kept out of an echo."""
+
+    def hurry(self) -> None:
+        """It waits for nobody."""
+
     async def drain(self) -> None:
         await self.edge.stop()
 

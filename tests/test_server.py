@@ -30,7 +30,7 @@ from gateway.server import CannotServe, Facts, listener, serve, url_of
 from gateway.settings import Settings
 from store.errors import Unavailable
 from tests.process import free_port
-from tests.waiting import until
+from tests.waiting import turns, until
 
 
 class SmallGateway:
@@ -45,6 +45,7 @@ class SmallGateway:
         self.fails: Exception | None = None
         self.draining: Callable[[], Awaitable[object]] | None = None
         self.drained = asyncio.Event()
+        self.hurried = 0
 
     @property
     def asgi(self) -> ASGIApp:
@@ -60,9 +61,14 @@ class SmallGateway:
             raise self.fails
         self.is_ready = True
 
+    def leave(self) -> None:
+        self.is_ready = False
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
     async def drain(self) -> None:
         self.told.append("drain")
-        self.is_ready = False
         if self.draining is not None:
             await self.draining()
         self.told.append("drained")
@@ -216,9 +222,21 @@ async def test_a_second_signal_hurries_and_still_lets_the_drain_finish() -> None
         await until(lambda: "drain" in gateway.told)
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
+        await until(lambda: gateway.hurried == 2)
         leave.set()
         await asyncio.wait_for(task, 10)
     assert gateway.told == ["start", "drain", "drained", "stop"]
+
+
+async def test_a_node_is_not_ready_from_the_moment_of_the_signal() -> None:
+    gateway = SmallGateway()
+    async with serving(gateway) as (_, task):
+        # The handler runs in the loop's next turns; uvicorn itself looks ten times a second.
+        os.kill(os.getpid(), signal.SIGTERM)
+        await turns(3)
+        assert not gateway.is_ready
+        assert "drain" not in gateway.told
+        await asyncio.wait_for(task, 10)
 
 
 @pytest.mark.parametrize("hurried", [True, False])

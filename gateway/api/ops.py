@@ -1,12 +1,12 @@
 """What keeps the gateway running asks here: liveness and readiness on both ports, metrics on one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from gateway.api.answers import answer
 from gateway.api.headers import DefaultHeaders
@@ -41,14 +41,16 @@ class HealthRoutes:
         return [Route("/livez", self.livez), Route("/readyz", self.readyz)]
 
 
-def build_ops_app(ready: Ready, metrics: Callable[[], tuple[bytes, str]]) -> Starlette:
+def build_ops_app(
+    ready: Ready, metrics: Callable[[], tuple[bytes, str]], more: Sequence[BaseRoute] = ()
+) -> Starlette:
     """Build the application of the operations port; `metrics` answers the exposition and its content type."""
 
     async def expose(request: Request) -> Response:
         body, content_type = metrics()
         return Response(body, headers={"Content-Type": content_type})
 
-    routes = [*HealthRoutes(ready).routes(), Route("/metrics", expose)]
+    routes = [*HealthRoutes(ready).routes(), Route("/metrics", expose), *more]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(DefaultHeaders)])
     app.router.redirect_slashes = False
     return app

@@ -14,6 +14,11 @@ from gateway.protocol.limits import TokenBucket
 
 _BEARER: Final = "bearer."
 
+# 1 to 5: those refused together come back spread over four seconds.
+_OVERLOADED_S: Final = 5
+# A load balancer sends them elsewhere within two seconds, and the other nodes are waiting for them.
+_LEAVING_S: Final = 3
+
 
 class Asked(msgspec.Struct, frozen=True):
     """A request with `Upgrade: websocket`, as it came."""
@@ -97,7 +102,7 @@ class Admission:
 
     def _check_load(self, ip: str, now: float) -> Rejection | None:
         if self.draining:
-            return Rejection(503, "This node is leaving.", retry_after_s=_jittered())
+            return Rejection(503, "This node is leaving.", retry_after_s=_jittered(_LEAVING_S))
         if self._open.get(address_of(ip), 0) >= self._limits.connections_per_address:
             return Rejection(429, "Too many connections from this address.", retry_after_s=_jittered())
         if self._accepts.take(now):
@@ -161,7 +166,6 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def _jittered() -> int:
-    # Whole seconds are all that the header can say. 1 to 5: those refused together come back spread over four
-    # seconds.
-    return random.randint(1, 5)  # noqa: S311 - spread, not a secret
+def _jittered(most_s: int = _OVERLOADED_S) -> int:
+    # Whole seconds are all that the header can say.
+    return random.randint(1, most_s)  # noqa: S311 - spread, not a secret

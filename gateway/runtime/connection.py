@@ -229,6 +229,15 @@ class Connection:
         self.peer.draining()
         self.outlet.put(replies.migrate(slot_ms, int(deadline_s * 1000), None, reason))
 
+    def ask_to_move(self, reason: replies.MigrateReason, slot_ms: int, deadline_ms: int) -> None:
+        """Ask the client to move after its slot.
+
+        Whoever asks keeps the deadline, and has what is in flight answered first.
+        """
+        self._migrate_at = math.inf
+        self.peer.draining()
+        self.outlet.put(replies.migrate(slot_ms, deadline_ms, None, reason))
+
     def step_aside(self) -> None:
         """Another connection has taken this one's place: it has the time of a move left.
 

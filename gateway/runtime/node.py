@@ -16,10 +16,10 @@ from gateway.fanout.hub import Hub
 from gateway.fanout.presence import Presence
 from gateway.fanout.publish import Publisher
 from gateway.fanout.room import Attachment
-from gateway.protocol.close import CloseCode
 from gateway.protocol.limits import Limits
 from gateway.runtime.committer import Committer
 from gateway.runtime.connection import Connection
+from gateway.runtime.drain import Drain
 from gateway.runtime.health import Health, Readiness
 from gateway.runtime.leases import FLUSH_S, Leases
 from gateway.runtime.requests import Requests
@@ -36,8 +36,6 @@ from store.types import NodeEntry, Revocation
 LEAVES_S: Final = 1.0
 NODE_LEASE_MS: Final = 15_000
 NODE_RENEW_S: Final = 5.0
-# How long a stopping node waits for what its clients have in flight to be committed and answered.
-FLUSH_LIMIT_S: Final = 10.0
 
 _logger = structlog.get_logger("gateway.runtime")
 
@@ -117,7 +115,7 @@ class Node:
         self._stores = stores
         self._started_at = clock.now_ms()
         self._committing: asyncio.Task[None] | None = None
-        self.is_draining = False
+        self.leaving = Drain(self)
         self.frames_in = 0
 
     # -- life
@@ -143,16 +141,18 @@ class Node:
         self.tasks.every(NODE_RENEW_S, "node_lease", self._renew_lease)
 
     async def drain(self) -> None:
-        """Commit and answer what is in flight, then send everybody away, to resume elsewhere or here."""
-        self.is_draining = True
+        """Leave: ask everybody to move, and send away who is left. Cancelled: it is cut short."""
+        await self.leaving.finish()
+
+    async def flush(self, within_s: float) -> None:
+        """Take nothing more, and have what was taken committed and answered."""
         self.committer.stop()
         if self._committing is not None:
-            await asyncio.wait([self._committing], timeout=FLUSH_LIMIT_S)
-        for connection in list(self.connections.values()):
-            connection.hang(CloseCode.NODE_LEAVING, "the node is leaving")
+            await asyncio.wait([self._committing], timeout=within_s)
 
     async def stop(self) -> None:
         """End all work and close the stores. What has gathered for the indexes is written first."""
+        await self.leaving.stop()
         await self.tasks.stop()
         if self._committing is not None:
             self._committing.cancel()
@@ -193,7 +193,7 @@ class Node:
         """Whether this node should get new connections, and the modes it is in."""
         if self._committing is None:
             return Readiness("starting")
-        if self.is_draining:
+        if self.leaving.has_begun:
             return Readiness("draining", self.health.degraded)
         return Readiness(self.health.unready, self.health.degraded)
 
@@ -214,6 +214,7 @@ class Node:
         The indexes and the resume record are seen to with the next flush.
         """
         self.connections.pop(connection.id, None)
+        self.leaving.departed(connection, code)
         self.metrics.closed(code)
         if connection.identity is None:
             return

@@ -36,6 +36,9 @@ BusName = Literal["messages", "media"]
 # The modes of gateway/runtime/health.py, which lies above.
 MODES: Final = ("redis_away", "postgres_away", "bus_deaf")
 
+# What becomes of connections in gateway/runtime/drain.py.
+DRAIN_OUTCOMES: Final = ("moved", "closed", "left")
+
 BUS_STATES: Final[tuple[BusState, ...]] = get_args(BusState)
 
 CACHE_LEVELS: Final = ("session", "list", "page")
@@ -69,6 +72,8 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     attachments: int = 0
     commit_waiting: int = 0
     degraded: dict[str, bool] = {}  # by mode
+    draining: bool = False
+    drained: dict[str, int] = {}  # connections, by what became of them
     postponed: dict[str, int] = {}  # by periodic work
     cache: dict[str, int] = {}  # as `Records.counts`
     cache_owed: int = 0
@@ -187,6 +192,7 @@ class _Followed(Collector):
         for mode in MODES:
             degraded.add_metric([mode], now.degraded.get(mode, False))
         yield degraded
+        yield from _of_drain(now)
         postponed = CounterMetricFamily(
             "gateway_work_postponed",
             "Times periodic work was put off because a store did not do its part",
@@ -203,6 +209,18 @@ class _Followed(Collector):
         yield queries
         yield from _of_cache(now)
         yield from _of_buses(now.buses)
+
+
+def _of_drain(now: Readings) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "gateway_draining", "1 from the moment this node begins to leave, else 0", value=now.draining
+    )
+    drained = CounterMetricFamily(
+        "gateway_drain_connections", "Connections that a drain has ended, by how", labels=["outcome"]
+    )
+    for outcome in DRAIN_OUTCOMES:
+        drained.add_metric([outcome], now.drained.get(outcome, 0))
+    yield drained
 
 
 # What is counted of the cache by level: its name, its key in `Records.counts`, what it is.
