@@ -28,6 +28,7 @@ from store.types import (
     Role,
     Session,
     Standing,
+    Tally,
 )
 
 
@@ -88,6 +89,15 @@ class Log(Protocol):
 
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         """Where each of these sessions stands, of those that exist; ended ones too."""
+
+    async def tally(self, sessions: Sequence[str]) -> Tally:
+        """The sums of what `standings` would say of these sessions, each spelled as it spells them.
+
+        Two tallies of the same sessions are equal exactly if each of them stands where it stood, and so is
+        the sum of standings read at different times and a later tally: no head, version or epoch ever goes
+        back, an end raises the version, and a session that is gone is missing from the count. Much cheaper
+        than `standings`.
+        """
 
     # -- sessions
 

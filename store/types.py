@@ -80,6 +80,16 @@ class Standing(Value, frozen=True, kw_only=True):
     end_reason: EndReason | None
 
 
+class Tally(Value, frozen=True, kw_only=True):
+    """What tells whether any of some sessions has moved: how many of them exist, and their `steps`.
+
+    `steps` is the sum of their heads, versions and epochs.
+    """
+
+    sessions: int
+    steps: int
+
+
 class Access(Value, frozen=True, kw_only=True):
     """A session as one of its members sees it."""
 

@@ -1,4 +1,7 @@
-"""Finds what no hint has told: compares every hosted room with the log, in batches, again and again."""
+"""Finds what no hint has told: compares every hosted room with the log, again and again.
+
+Settled rooms by one tally for each batch of them, the others one by one.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +12,7 @@ import structlog
 
 from gateway.fanout.mending import Mender
 from gateway.fanout.room import Room
+from gateway.fanout.settled import Batch, Settled, steps
 from gateway.protocol import replies
 from store.errors import Unavailable
 from store.log import Log
@@ -20,8 +24,8 @@ PAUSE_S: Final = 4.0
 PAUSE_ALONE_S: Final = 1.0
 # After a comparison that failed: readers wait for what was lost since the log went away.
 RETRY_S: Final = 1.0
-# Rooms asked for in one query. 50,000 rooms are 100 of them, one after the other.
-BATCH: Final = 500
+# Standings asked for in one query: they are decoded and looked at in one turn of the loop.
+AT_ONCE: Final = 500
 # A takeover is believed without its hint only after this time: the hint says which connections belong to the
 # client that took over, and a comparison that overtakes it would turn them out.
 TAKEOVER_PATIENCE_S: Final = 0.5
@@ -34,6 +38,10 @@ class Host(Protocol):
 
     @property
     def rooms(self) -> Mapping[str, Room]: ...
+
+    @property
+    def settled(self) -> Settled:
+        """Each of the rooms, from its opening to its closing; unsettled when a hint of it has come."""
 
     async def renew(self) -> None:
         """Subscribe to what could not be subscribed to."""
@@ -98,11 +106,26 @@ class Comparison:
         """Compare everything once. Unavailable."""
         # Before the reading: what is offered between the two is then heard.
         await self._host.renew()
-        rooms = list(self._host.rooms.values())
-        for start in range(0, len(rooms), BATCH):
-            await self._compare(rooms[start : start + BATCH])
+        settled = self._host.settled
+        for batch in settled.pack():
+            if await self._has_moved(batch):
+                await self._compare(list(batch.counts))
+        # Behind the others: what has left a batch since is among these.
+        await self._compare(settled.unsettled)
 
-    async def _compare(self, rooms: Sequence[Room]) -> None:
+    async def _has_moved(self, batch: Batch) -> bool:
+        # Taken before the log is asked: rooms come and go meanwhile. Those that come have just been read.
+        rooms, tally = list(batch.counts), batch.tally
+        return bool(rooms) and await self._log.tally(rooms) != tally
+
+    async def _compare(self, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), AT_ONCE):
+            hosted = self._host.rooms
+            rooms = [hosted[id] for id in ids[start : start + AT_ONCE] if id in hosted]
+            if rooms:
+                await self._read(rooms)
+
+    async def _read(self, rooms: Sequence[Room]) -> None:
         standings = await self._log.standings([room.id for room in rooms])
         for room in rooms:
             if self._host.rooms.get(room.id) is not room:
@@ -121,14 +144,29 @@ class Comparison:
         room.versions.heard(standing.version)
         # With patience: most of what is new in a busy moment is told by hints that are on their way.
         self._mender.look(room)
-        is_behind = standing.epoch > room.epoch or (room.is_exclusive and room.has_outdated)
-        if is_behind and room not in self._doubted:
+        has_outdated = room.is_exclusive and room.has_outdated
+        if (standing.epoch > room.epoch or has_outdated) and room not in self._doubted:
             self._doubted.add(room)
             loop = asyncio.get_running_loop()
             loop.call_later(TAKEOVER_PATIENCE_S, self._believe, room, standing)
+        if _is_as(room, standing) and not has_outdated:
+            self._host.settled.settle(room.id, steps(standing))
+        else:
+            self._host.settled.unsettle(room.id)
 
     def _believe(self, room: Room, standing: Standing) -> None:
         self._doubted.discard(room)
         if self._host.rooms.get(room.id) is room:
             frame = replies.session_event(room.id, standing.version, "superseded")
             self._host.supersede(room, frame, standing.epoch)
+
+
+def _is_as(room: Room, standing: Standing) -> bool:
+    """Whether a room has been told what the log says, and has heard of nothing else.
+
+    One that a hint has taken further while we read is none: the next tally would not be what it counts with.
+    """
+    relay, versions = room.relay, room.versions
+    is_whole = not relay.has_hole and not versions.has_hole
+    told = (relay.head, versions.told, room.epoch)
+    return is_whole and told == (standing.head, standing.version, standing.epoch)

@@ -34,6 +34,7 @@ from store.types import (
     Role,
     Session,
     Standing,
+    Tally,
 )
 
 
@@ -84,6 +85,9 @@ class PostgresLog:
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         ids = [id for id in sessions if keys.is_id(id)]
         return await self._db.run("standings", lambda db: messages.standings(db, ids), is_read=True)
+
+    async def tally(self, sessions: Sequence[str]) -> Tally:
+        return await self._db.run("tally", lambda db: messages.tally(db, sessions), is_read=True)
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
         if not keys.is_id(new.id):

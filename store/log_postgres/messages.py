@@ -7,7 +7,7 @@ import asyncpg
 
 from store.log_postgres import keys
 from store.log_postgres.connection import Connection
-from store.types import Message, Standing
+from store.types import Message, Standing, Tally
 
 # No ORDER BY for the whole: it would copy every message once more. A page is in order as its index is.
 _READ: Final = """
@@ -32,6 +32,12 @@ _READ_BEFORE: Final = """
 """
 _STANDINGS: Final = """
     SELECT id, head, version, epoch, end_reason FROM sessions WHERE id = ANY ($1::uuid[])
+"""
+# An array of texts costs a node 0.4 µs for each of 2,000 ids. The driver's own UUIDs, kept ready, would save
+# 0.1 of them; one text for the server to take apart 0.3, and the server would pay as much more.
+_TALLY: Final = """
+    SELECT count(*), coalesce(sum(head + version + epoch), 0)::bigint
+    FROM sessions WHERE id = ANY ($1::uuid[])
 """
 
 
@@ -60,6 +66,12 @@ async def standings(db: Connection, sessions: Sequence[str]) -> dict[str, Standi
         str(id): Standing(head=head, version=version, epoch=epoch, end_reason=end_reason)
         for id, head, version, epoch, end_reason in rows
     }
+
+
+async def tally(db: Connection, sessions: Sequence[str]) -> Tally:
+    """The sums over those sessions that exist."""
+    ((count, steps),) = await db.fetch(_TALLY, sessions)
+    return Tally(sessions=count, steps=steps)
 
 
 async def _read(db: Connection, sql: str, pages: Sequence[Page]) -> list[list[Message]]:

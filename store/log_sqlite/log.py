@@ -35,6 +35,7 @@ from store.types import (
     Role,
     Session,
     Standing,
+    Tally,
 )
 
 T = TypeVar("T")
@@ -85,6 +86,9 @@ class SqliteLog:
 
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         return await self._read("standings", lambda db: messages.standings(db, sessions))
+
+    async def tally(self, sessions: Sequence[str]) -> Tally:
+        return await self._read("tally", lambda db: messages.tally(db, sessions))
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
         return await self._write("create", lambda db: sessions.create(db, new, limit))

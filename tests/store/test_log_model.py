@@ -37,6 +37,7 @@ from store.types import (
     Refused,
     Session,
     Standing,
+    Tally,
 )
 from tests.store.backends.logs import OpenLog
 from tests.store.making import NOW
@@ -351,6 +352,10 @@ class LogMachine(RuleBasedStateMachine):
             )
             for id, session in self.model.sessions.items()
         }
+        assert self.run(self.log.tally([*self.model.sessions, NOWHERE])) == Tally(
+            sessions=len(self.model.sessions),
+            steps=sum(len(s.messages) + s.version + s.epoch for s in self.model.sessions.values()),
+        )
         for modelled, (found, members, cursors) in self.run(self._look_at_all()):
             assert found is not None
             assert (found.version, found.epoch, found.head) == (

@@ -344,6 +344,22 @@ async def test_every_statement_finds_its_rows_by_an_index(beside: Connection, is
                 assert all(column in entered_by for column in wanted), (name, line, below)
 
 
+async def test_a_tally_of_2000_sessions_looks_at_no_others(beside: Connection) -> None:
+    ids = await beside.fetch(
+        "INSERT INTO sessions (id, tenant_id, user_id, kind, exclusive, title, metadata, context, last_at, "
+        "created_at, updated_at) "
+        "SELECT gen_random_uuid(), 't', 'alice', 'persistent', false, '', '{}', '{}', now(), now(), now() "
+        "FROM generate_series(1, 6000) RETURNING id"
+    )
+    await beside.execute("ANALYZE sessions")
+    explain = f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {messages._TALLY}"
+    plan = [line for (line,) in await beside.fetch(explain, [id for (id,) in ids[::3]])]
+    assert any("sessions_pkey" in line for line in plan)
+    assert any("Index Cond: (id = ANY" in line for line in plan)
+    assert any("Scan" in line and "rows=2000" in line for line in plan), plan
+    assert not any("Removed" in line for line in plan)
+
+
 async def test_ids_of_sessions_need_no_order(log: PostgresLog) -> None:
     """Drafts come back in their order, whatever the order of ids and of locks."""
     made: list[Session] = [
