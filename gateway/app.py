@@ -107,6 +107,7 @@ class Gateway:
             cache_owed=self.node.records.owed,
             cache_bytes=self.stores.cache.weight,
             queries=self.stores.log.queries,
+            redis={"live": self.stores.live.round_trips, "cache": self.stores.cache.round_trips},
             buses={"messages": _bus_readings(self.stores.bus), "media": _bus_readings(self.stores.media)},
         )
 

@@ -22,6 +22,10 @@ class Cache(Protocol):
     def weight(self) -> int | None:
         """What the entries weigh in this process, in bytes; None where they are kept elsewhere."""
 
+    @property
+    def round_trips(self) -> int:
+        """How often the keeper was asked, calls that went together counted once."""
+
     async def start(self) -> None:
         """Make ready; that the keeper is away is found out by the first call."""
 

@@ -50,6 +50,10 @@ class RedisCache:
         """Nothing is kept here."""
         return None
 
+    @property
+    def round_trips(self) -> int:
+        return self._wire.round_trips
+
     async def start(self) -> None:
         """Nothing to do: the first call connects."""
 

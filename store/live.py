@@ -26,6 +26,10 @@ class Live(Protocol):
     Errors: `Unavailable`; nothing else leaves a backend.
     """
 
+    @property
+    def round_trips(self) -> int:
+        """How often whoever keeps the indexes was asked, calls that went together counted once."""
+
     async def start(self) -> None:
         """Connect."""
 
@@ -47,6 +51,9 @@ class Live(Protocol):
         A session that left `sessions` leaves its index too. Returns where users came into sessions: with a
         connection of theirs for the first time, or for the first time since `leave`.
         """
+
+    def prepared(self, entry: ConnectionEntry) -> ConnectionEntry:
+        """The same entry, made ready: to assert it again and again costs whoever keeps it less."""
 
     async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
         """Remove connections from all indexes."""
@@ -85,6 +92,15 @@ class Live(Protocol):
 
         What has been taken stays taken for as long as it would have lived: its later values are ignored,
         and its digest is among those returned.
+        """
+
+    async def renew_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> tuple[set[str], set[str]]:
+        """Have values live for another while, each told by how it ends, instead of being put once more.
+
+        Returns the digests of those that have been taken, and of those that are to be put: they are not
+        there, or what is there ends otherwise.
         """
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:

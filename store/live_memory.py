@@ -42,6 +42,10 @@ class MemoryLive:
         self._nodes: Expiring[str, NodeEntry] = Expiring(monotonic, NODES)
         self._once: Expiring[tuple[OnceKind, str], _Once] = Expiring(monotonic, ONCE)
 
+    @property
+    def round_trips(self) -> int:
+        return 0
+
     async def start(self) -> None:
         """Nothing to connect to."""
 
@@ -65,6 +69,9 @@ class MemoryLive:
         for entry in entries:
             arrivals.update((entry.id, session) for session in self._put(entry, lease_ms))
         return arrivals
+
+    def prepared(self, entry: ConnectionEntry) -> ConnectionEntry:
+        return entry
 
     async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
         for entry in entries:
@@ -153,6 +160,21 @@ class MemoryLive:
                 known = _Once(value)
             self._once.put((kind, digest), known, ttl_ms)
         return taken
+
+    async def renew_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> tuple[set[str], set[str]]:
+        taken: set[str] = set()
+        lost: set[str] = set()
+        for digest, ending in entries:
+            known = self._once.get((kind, digest))
+            if known is None or (known.value is not None and not known.value.endswith(ending)):
+                lost.add(digest)
+                continue
+            if known.value is None:
+                taken.add(digest)
+            self._once.put((kind, digest), known, ttl_ms)
+        return taken, lost
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
         known = self._once.get((kind, digest))

@@ -19,6 +19,7 @@ from gateway.fanout.room import Attachment
 from gateway.protocol import frames, peer, replies
 from gateway.protocol.close import CloseCode
 from gateway.runtime import sending
+from gateway.runtime.resumption import Kept
 from store.types import ConnectionEntry
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Connection:
     __slots__ = (
         "__weakref__", "_backlog", "_backlog_bytes", "_close_at", "_hello_by", "_is_busy",
         "_leave_by", "_migrate_at", "_notice_at", "_renew_at", "attachments", "bearer", "id", "identity",
-        "ip", "is_closed", "is_handed_over", "is_over", "node", "outlet", "peer", "port", "predecessor",
-        "resume_token", "rtt_ms", "seen", "since", "user",
+        "ip", "is_closed", "is_handed_over", "is_over", "kept", "lease", "node", "outlet", "peer", "port",
+        "predecessor", "resume_token", "rtt_ms", "seen", "since", "user",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +67,9 @@ class Connection:
         self.seen: dict[str, int] = {}  # the last seq confirmed by the client, by session
         self.since = node.clock.now_ms()
         self.resume_token: str | None = None
+        # Of the leases: its entry and its resume record as they were written last.
+        self.lease: ConnectionEntry | None = None
+        self.kept: Kept | None = None
         self.is_handed_over = False  # another connection has taken this one's attachments up
         self.predecessor: str | None = None  # the connection whose attachments this one has taken up
         self.is_closed = False

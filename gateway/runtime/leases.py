@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
-from gateway.runtime.resumption import ResumeRecord, Resumption
+from gateway.auth.tickets import digest
+from gateway.runtime import resumption
+from gateway.runtime.resumption import Kept, ResumeRecord, Resumption, stamped
 from store.errors import Unavailable
 from store.live import Live
 from store.types import ConnectionEntry, Mark
@@ -200,8 +202,7 @@ class Leases:
 
     async def flush_live(self) -> None:
         """Write what has gathered for the indexes. Unavailable: it stays for the next time."""
-        await self._flush_connections()
-        await self._flush_departed()
+        await _together(self._flush_connections(), self._flush_departed())
 
     async def _flush_connections(self) -> None:
         connections = _taken(self._changed)
@@ -226,11 +227,27 @@ class Leases:
         A token that has been used is another connection's by now, here or on another node: that one counts,
         and this one has the time of a move left.
         """
-        tokens = {each.resume_token: each for each in connections if each.resume_token and _is_here(each)}
-        if not tokens:
-            return
-        used = await self._resumption.keep([(token, _record(each)) for token, each in tokens.items()])
-        gone = [tokens[token] for token in used if _is_here(tokens[token])]
+        digests: dict[str, Connection] = {}
+        same: list[Kept] = []
+        others: list[tuple[str, bytes]] = []
+        for each in connections:
+            if each.resume_token is None or not _is_here(each):
+                continue
+            kept, sessions = each.kept, self._leased(each).sessions
+            if kept is not None and kept.sessions is sessions and kept.seen == tuple(each.seen.values()):
+                same.append(kept)
+            else:
+                name = digest(each.resume_token) if kept is None else kept.digest
+                value = stamped(_record(each))
+                # Before it is stored, for if it is not, that is found when it is renewed.
+                kept = each.kept = resumption.kept(name, value, sessions, each.seen.values())
+                others.append((name, value))
+            digests[kept.digest] = each
+        (taken, lost), known = await _together(self._resumption.renew(same), self._resumption.put(others))
+        # Who has gone meanwhile has had the last word, and nothing is said after it.
+        again = [(each, stamped(_record(digests[each]))) for each in lost if _is_here(digests[each])]
+        used = taken | known | await self._resumption.put(again)
+        gone = [digests[each] for each in used if _is_here(digests[each])]
         for connection in gone:
             self._step_aside(connection)
         if gone:
@@ -239,12 +256,19 @@ class Leases:
 
     async def _assert(self, connections: "Sequence[Connection]") -> None:
         # Whoever departs from here on is forgotten by a later call.
-        entries = [each.entry for each in connections if each.identity is not None and _is_here(each)]
+        entries = [self._leased(each) for each in connections if each.identity is not None and _is_here(each)]
         if not entries:
             return
         for connection, session in await self._live.assert_connections(entries, lease_ms=self.lease_ms):
             if session in (arriving := self._arriving.get(connection, {})):
                 arriving[session] = True
+
+    def _leased(self, connection: "Connection") -> ConnectionEntry:
+        """What the indexes hold of the connection, made ready once and kept until it attaches or detaches."""
+        lease = connection.lease
+        if lease is None or lease.sessions != tuple(connection.attachments):
+            lease = connection.lease = self._live.prepared(connection.entry)
+        return lease
 
     async def _flush_departed(self) -> None:
         # One at a time, and whoever comes meanwhile waits: `settle` must not return before the last word of
@@ -253,9 +277,11 @@ class Leases:
             departed = dict(islice(self._departed.items(), BATCH))
             if not departed:
                 return
-            await self._live.forget([entry for entry, _, _ in departed.values()])
-            await self._resumption.keep(
-                [(token, record) for _, token, record in departed.values() if token is not None]
+            await _together(
+                self._live.forget([entry for entry, _, _ in departed.values()]),
+                self._resumption.keep(
+                    [(token, record) for _, token, record in departed.values() if token is not None]
+                ),
             )
             for connection in departed:
                 self._written(connection)

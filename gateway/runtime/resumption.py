@@ -3,8 +3,9 @@
 Single use, kept for the resume window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -24,6 +25,24 @@ class ResumeRecord(msgspec.Struct, frozen=True):
     node: str = ""  # where the connection lives, or lived
 
 
+# A stamp of eight digits, and what closes the record behind it.
+_ENDING: Final = 10
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What a node remembers of a record that it has stored, to renew it for as long as it is true."""
+
+    digest: str
+    ending: bytes
+    sessions: tuple[str, ...]
+    seen: tuple[int, ...]
+
+
+def kept(digest: str, value: bytes, sessions: tuple[str, ...], seen: Iterable[int]) -> Kept:
+    """What is to be remembered of a stored record, besides what it was made of."""
+    return Kept(digest, value[-_ENDING:], sessions, tuple(seen))
+
+
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(ResumeRecord)
 
@@ -31,6 +50,12 @@ _decoder: Final = msgspec.json.Decoder(ResumeRecord)
 def new_token() -> str:
     """Make a token."""
     return ids.new_secret()
+
+
+def stamped(record: ResumeRecord) -> bytes:
+    """The record as it is stored: at its end a stamp, passed over by who reads it, tells it from others."""
+    plain = _encoder.encode(record)
+    return b'%b,"stamp":"%08x"}' % (plain[:-1], crc32(plain))
 
 
 class Resumption:
@@ -49,9 +74,19 @@ class Resumption:
         Those are not made good again: another connection, here or elsewhere, has taken the place of theirs.
         """
         tokens = {digest(token): token for token, _ in records}
-        entries = list(zip(tokens, [_encoder.encode(record) for _, record in records], strict=True))
-        taken = await self._live.put_once("resume", entries, ttl_ms=self.window_ms)
-        return {tokens[each] for each in taken}
+        values = [stamped(record) for _, record in records]
+        return {tokens[each] for each in await self.put(list(zip(tokens, values, strict=True)))}
+
+    async def put(self, values: Sequence[tuple[str, bytes]]) -> set[str]:
+        """As `keep`, of digests and what `stamped` has made of records."""
+        return await self._live.put_once("resume", values, ttl_ms=self.window_ms) if values else set()
+
+    async def renew(self, kept: Sequence[Kept]) -> tuple[set[str], set[str]]:
+        """Have records live for one more window. The digests used up already, and those to be put anew."""
+        if not kept:
+            return set(), set()
+        endings = [(each.digest, each.ending) for each in kept]
+        return await self._live.renew_once("resume", endings, ttl_ms=self.window_ms)
 
     async def take(self, token: str, tenant: str, user: str) -> ResumeRecord | None:
         """Use the token up. None: unknown, used, too old, another user's, or the store is away."""

@@ -79,6 +79,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     cache_owed: int = 0
     cache_bytes: int | None = None  # None where it is kept elsewhere
     queries: dict[str, int] = {}  # by kind
+    redis: dict[str, int] = {}  # round trips, by who makes them
     buses: dict[BusName, BusReadings] = {}
 
 
@@ -207,6 +208,12 @@ class _Followed(Collector):
         for kind, count in sorted(now.queries.items()):
             queries.add_metric([kind], count)
         yield queries
+        trips = CounterMetricFamily(
+            "store_redis_round_trips", "Pipelines sent to Redis, by what for", labels=["for"]
+        )
+        for what, count in sorted(now.redis.items()):
+            trips.add_metric([what], count)
+        yield trips
         yield from _of_cache(now)
         yield from _of_buses(now.buses)
 

@@ -3,11 +3,23 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from msgspec import structs
+
 from store.live import OnceKind
-from store.redis_wire.scripts import Command
+from store.redis_wire.scripts import Command, words
 from store.types import ConnectionEntry
 
 _FIELDS: Final = ("node", "user", "sessions", "ip", "port", "since")
+
+
+class Prepared(ConnectionEntry, frozen=True, kw_only=True, gc=False):
+    """An entry with all that is sent of it, as `words`: 900 bytes, for as long as somebody keeps it."""
+
+    hash_key: bytes
+    hash_fields: bytes
+    user_keys: bytes
+    user_members: bytes
+    session_keys: tuple[bytes, ...]
 
 
 class Keys:
@@ -70,15 +82,26 @@ class Keys:
             *((self.connections_of_session(tenant, session), entry.id) for session in entry.sessions),
         ]
 
+    def prepared(self, entry: ConnectionEntry) -> "Prepared":
+        """The entry with all that is sent of it when it is asserted."""
+        if isinstance(entry, Prepared):
+            return entry
+        tenant, sessions = entry.tenant, " ".join(entry.sessions)
+        facts = (entry.node, entry.user, sessions, entry.ip, str(entry.port), str(entry.since))
+        users = self.connections_of_user(tenant, entry.user), self.sessions_of_user(tenant, entry.user)
+        return Prepared(
+            **structs.asdict(entry),
+            hash_key=words(self.connection(tenant, entry.id)),
+            hash_fields=words("\n".join(facts)),
+            user_keys=words(*users),
+            user_members=words(f"{entry.id} {sessions}"),
+            session_keys=tuple(words(self.connections_of_session(tenant, each)) for each in entry.sessions),
+        )
+
     def read(self, tenant: str, connection: str) -> Command:
         """Read one connection; `entry` understands the reply."""
         key = self.connection(tenant, connection)
         return Command(key, ("HMGET", key, *_FIELDS))
-
-
-def fields(entry: ConnectionEntry) -> tuple[str | int, ...]:
-    """What the hash of a connection holds, in the order of the script that writes it."""
-    return entry.node, entry.user, " ".join(entry.sessions), entry.ip, entry.port, entry.since
 
 
 def entry(tenant: str, connection: str, stored: Sequence[Any]) -> ConnectionEntry | None:

@@ -4,6 +4,7 @@ Leases are counted by the clock of the server that holds the key; no node's cloc
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final, TypeVar
 
 import msgspec
@@ -20,9 +21,10 @@ from store.live_redis.scripts import (
     PUT_ONCE,
     PUT_RECORDS,
     RECORDS,
+    RENEW_ONCE,
     TAKE_ONCE,
 )
-from store.redis_wire.scripts import Calls, Command
+from store.redis_wire.scripts import Calls, Command, Script, word, words
 from store.redis_wire.wire import Wire
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
 
@@ -42,6 +44,10 @@ class RedisLive:
         self._keys = Keys(prefix)
         self._register = Register(self._wire, self._keys)
 
+    @property
+    def round_trips(self) -> int:
+        return self._wire.round_trips
+
     async def start(self) -> None:
         """Nothing to do: the first call connects. A Redis that is away keeps no node from starting."""
 
@@ -50,7 +56,8 @@ class RedisLive:
         await self._wire.close()
 
     async def ping(self) -> None:
-        await self._wire.ping()
+        if self._wire.is_spread:
+            await self._wire.ping()
         # A Redis that is full, or a replica by now, answers a PING and takes nothing: the indexes are away.
         key = self._keys.probe()
         await self._wire.call([Command(key, ("SET", key, "", "PX", PROBE_MS))])
@@ -67,6 +74,9 @@ class RedisLive:
 
     async def assert_connections(self, entries: Sequence[ConnectionEntry], *, lease_ms: int) -> set[Arrival]:
         return await self._register.put(entries, lease_ms)
+
+    def prepared(self, entry: ConnectionEntry) -> ConnectionEntry:
+        return self._keys.prepared(entry)
 
     async def forget(self, entries: Sequence[ConnectionEntry]) -> None:
         await self._register.remove(entries)
@@ -109,10 +119,11 @@ class RedisLive:
     # -- sessions, nodes
 
     async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
-        calls: Calls[None] = Calls(PUT_RECORDS, self._wire.slot_of, lease_ms)
+        calls: Calls[None] = Calls(PUT_RECORDS, self._wire.slot_in, lease_ms)
         for record in records:
             value = msgspec.json.encode(_Record(record.state, record.stats))
-            calls.add(None, (self._keys.session(record.tenant, record.id),), (record.node, value), 1)
+            key = words(self._keys.session(record.tenant, record.id))
+            calls.add(None, key, words(record.node, value), 1)
         await self._wire.call([command for command, _ in calls.commands()])
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
@@ -134,7 +145,7 @@ class RedisLive:
         await self._wire.call(
             [
                 Command(key, ("SET", key, msgspec.json.encode(node), "PX", lease_ms)),
-                MEMBERS.call([self._keys.nodes()], lease_ms, 1, node.id),
+                MEMBERS.call([self._keys.nodes()], lease_ms, node.id),
             ]
         )
 
@@ -150,16 +161,33 @@ class RedisLive:
     async def put_once(
         self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
     ) -> set[str]:
-        calls: Calls[str] = Calls(PUT_ONCE, self._wire.slot_of, ttl_ms)
-        for digest, value in entries:
-            calls.add(digest, (self._keys.once(kind, digest),), (value,), 1)
+        taken, _ = await self._once(PUT_ONCE, kind, entries, ttl_ms)
+        return taken
+
+    async def renew_once(
+        self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
+    ) -> tuple[set[str], set[str]]:
+        return await self._once(RENEW_ONCE, kind, entries, ttl_ms)
+
+    async def _once(
+        self, script: Script, kind: OnceKind, entries: Sequence[tuple[str, bytes]], ttl_ms: int
+    ) -> tuple[set[str], set[str]]:
+        """Run a script that tells the places of what has been taken and, below zero, of what is lost."""
+        calls: Calls[str] = Calls(script, self._wire.slot_in, ttl_ms)
+        calls.extend(
+            [digest for digest, _ in entries],
+            [word(self._keys.once(kind, digest).encode()) for digest, _ in entries],
+            [word(value) for _, value in entries],
+            repeat(1, len(entries)),
+        )
         commands = calls.commands()
         replies = await self._wire.call([command for command, _ in commands])
-        return {
-            digests[place - 1]
-            for (_, digests), places in zip(commands, replies, strict=True)
-            for place in places
-        }
+        taken: set[str] = set()
+        lost: set[str] = set()
+        for (_, digests), places in zip(commands, replies, strict=True):
+            for place in places:
+                (taken if place > 0 else lost).add(digests[abs(place) - 1])
+        return taken, lost
 
     async def take_once(self, kind: OnceKind, digest: str) -> bytes | None:
         (value,) = await self._wire.call([TAKE_ONCE.call([self._keys.once(kind, digest)])])

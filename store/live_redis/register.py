@@ -8,13 +8,14 @@ the connection that brought them there, and does not take them for gone. It is t
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from store.errors import Unavailable
 from store.live import Arrival
-from store.live_redis.keys import Keys, fields
+from store.live_redis.keys import Keys, Prepared
 from store.live_redis.scripts import CONNECTIONS, FORGET, MEMBERS, REMOVE, USERS
-from store.redis_wire.scripts import Calls, Command
+from store.redis_wire.scripts import Call, Calls, word, words
 from store.redis_wire.wire import Wire
 from store.types import ConnectionEntry
 
@@ -35,7 +36,9 @@ class Register:
 
     async def put(self, entries: Sequence[ConnectionEntry], lease_ms: int) -> set[Arrival]:
         """Write entries and renew their leases. Unavailable."""
-        arrivals = await self._told(entries, lease_ms)
+        arrivals = await self._told([self._keys.prepared(entry) for entry in entries], lease_ms)
+        if not arrivals:
+            return arrivals
         ids = {entry.id for entry in entries}
         return {arrival for arrival in arrivals if arrival[0] in ids}
 
@@ -96,13 +99,13 @@ class Register:
 
     async def _write(self, current: "_Round") -> set[Arrival]:
         """One round trip, on a cluster two; one more where connections have left indexes."""
-        leases: dict[int, list[ConnectionEntry]] = {}
+        leases: dict[int, list[Prepared]] = {}
         gone: list[ConnectionEntry] = []
         for entry, lease_ms in current.changes.values():
-            if lease_ms is None:
-                gone.append(entry)
-            else:
+            if isinstance(entry, Prepared) and lease_ms is not None:
                 leases.setdefault(lease_ms, []).append(entry)
+            else:
+                gone.append(entry)
         forgets = self._forgets(gone)
         removed = {index for entry in gone for index in self._keys.indexes(entry)}
         removals = self._removals(removed)
@@ -130,45 +133,56 @@ class Register:
         said, rest = await self._wire.call_each([one, two])
         return iter(said), iter(rest)
 
-    def _puts(self, leases: dict[int, list[ConnectionEntry]]) -> "tuple[_Users, _Commands, _Hashes]":
-        slot_of, keys = self._wire.slot_of, self._keys
+    def _puts(self, leases: dict[int, list[Prepared]]) -> "tuple[_Users, _Commands, _Hashes]":
+        slot_in = self._wire.slot_in
         users: _Users = []
         members: _Commands = []
         hashes: _Hashes = []
         for lease_ms, entries in leases.items():
-            user_calls: Calls[ConnectionEntry] = Calls(USERS, slot_of, lease_ms)
-            hash_calls: Calls[ConnectionEntry] = Calls(CONNECTIONS, slot_of, lease_ms)
-            grouped: dict[str, list[str]] = {}
-            for entry in entries:
-                tenant, sessions = entry.tenant, entry.sessions
-                theirs = (
-                    keys.connections_of_user(tenant, entry.user),
-                    keys.sessions_of_user(tenant, entry.user),
-                )
-                user_calls.add(entry, theirs, (entry.id, len(sessions), *sessions), 1 + len(sessions))
-                hash_calls.add(entry, (keys.connection(tenant, entry.id),), fields(entry), 1)
-                of_node = keys.connections_of_node(entry.node)
-                grouped.setdefault(of_node, []).append(f"{tenant}/{entry.id}")
-                for session in sessions:
-                    grouped.setdefault(keys.connections_of_session(tenant, session), []).append(entry.id)
-            member_calls: Calls[None] = Calls(MEMBERS, slot_of, lease_ms)
-            for key, ids in grouped.items():
-                member_calls.add(None, (key,), (len(ids), *ids), len(ids))
+            user_calls: Calls[ConnectionEntry] = Calls(USERS, slot_in, lease_ms)
+            hash_calls: Calls[ConnectionEntry] = Calls(CONNECTIONS, slot_in, lease_ms)
+            user_calls.extend(
+                entries,
+                [entry.user_keys for entry in entries],
+                [entry.user_members for entry in entries],
+                [1 + len(entry.sessions) for entry in entries],
+            )
+            hash_calls.extend(
+                entries,
+                [entry.hash_key for entry in entries],
+                [entry.hash_fields for entry in entries],
+                repeat(1, len(entries)),
+            )
             users += user_calls.commands()
-            members += member_calls.commands()
+            members += self._members(entries, lease_ms).commands()
             hashes += hash_calls.commands()
         return users, members, hashes
 
-    def _forgets(self, entries: Iterable[ConnectionEntry]) -> "_Hashes":
-        calls: Calls[ConnectionEntry] = Calls(FORGET, self._wire.slot_of)
+    def _members(self, entries: Iterable[Prepared], lease_ms: int) -> Calls[None]:
+        """What puts entries under their nodes and sessions: each index once, with all its members."""
+        of_nodes: dict[str, list[str]] = {}
+        of_keys: dict[bytes, list[str]] = {}
         for entry in entries:
-            calls.add(entry, (self._keys.connection(entry.tenant, entry.id),), (), 1)
+            of_nodes.setdefault(entry.node, []).append(f"{entry.tenant}/{entry.id}")
+            for key in entry.session_keys:
+                of_keys.setdefault(key, []).append(entry.id)
+        for node, ids in of_nodes.items():
+            of_keys[words(self._keys.connections_of_node(node))] = ids
+        calls: Calls[None] = Calls(MEMBERS, self._wire.slot_in, lease_ms)
+        members = [word(" ".join(ids).encode()) for ids in of_keys.values()]
+        calls.extend(repeat(None, len(members)), of_keys, members, map(len, of_keys.values()))
+        return calls
+
+    def _forgets(self, entries: Iterable[ConnectionEntry]) -> "_Hashes":
+        calls: Calls[ConnectionEntry] = Calls(FORGET, self._wire.slot_in)
+        for entry in entries:
+            calls.add(entry, words(self._keys.connection(entry.tenant, entry.id)), b"", 1)
         return calls.commands()
 
     def _removals(self, indexes: Iterable[tuple[str, str]]) -> "_Commands":
-        calls: Calls[None] = Calls(REMOVE, self._wire.slot_of)
+        calls: Calls[None] = Calls(REMOVE, self._wire.slot_in)
         for key, member in indexes:
-            calls.add(None, (key,), (member,), 1)
+            calls.add(None, words(key), words(member), 1)
         return calls.commands()
 
     def _left(self, hashes: "_Hashes", replies: Any) -> Iterable[tuple[str, str]]:
@@ -204,10 +218,10 @@ class _Round:
 
 
 # Commands, and for each the subjects that its reply tells of by their places.
-_Users: TypeAlias = list[tuple[Command, list[ConnectionEntry]]]
+_Users: TypeAlias = list[tuple[Call, list[ConnectionEntry]]]
 _Hashes: TypeAlias = _Users
-_Commands: TypeAlias = list[tuple[Command, list[None]]]
-_Anything: TypeAlias = Sequence[tuple[Command, Any]]
+_Commands: TypeAlias = list[tuple[Call, list[None]]]
+_Anything: TypeAlias = Sequence[tuple[Call, Any]]
 
 
 def _arrivals(users: "_Users", replies: Any) -> set[Arrival]:

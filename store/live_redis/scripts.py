@@ -4,15 +4,16 @@ from typing import Final
 
 from store.redis_wire.scripts import Script
 
-CONNECTIONS: Final = Script("live_connections")
-USERS: Final = Script("live_users")
-MEMBERS: Final = Script("live_members")
+CONNECTIONS: Final = Script("live_connections", arguments=1)
+USERS: Final = Script("live_users", keys=2, arguments=1)
+MEMBERS: Final = Script("live_members", arguments=1)
 ADMIT: Final = Script("live_admit")
 FORGET: Final = Script("live_forget")
-REMOVE: Final = Script("live_remove")
+REMOVE: Final = Script("live_remove", arguments=1)
 LIST: Final = Script("live_list")
 LEAVE: Final = Script("live_leave")
-PUT_RECORDS: Final = Script("live_put_records")
+PUT_RECORDS: Final = Script("live_put_records", arguments=2)
 RECORDS: Final = Script("live_records")
-PUT_ONCE: Final = Script("live_put_once")
+PUT_ONCE: Final = Script("live_put_once", arguments=1)
+RENEW_ONCE: Final = Script("live_renew_once", arguments=1)
 TAKE_ONCE: Final = Script("live_take_once")

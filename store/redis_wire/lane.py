@@ -5,18 +5,18 @@ not the connection: the conversation goes on without it, so that no reply can re
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeAlias
 
-import hiredis
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.errors import Unavailable
 from store.redis_client import TIMEOUT_S
-from store.redis_wire.scripts import Command
+from store.redis_wire.scripts import Call, Command
 
 # One pipeline; a caller's own commands are never parted. Beyond this replies come back in batches, too.
 PIPELINE_BYTES: Final = 256 * 1024
@@ -35,7 +35,7 @@ class Conversation(Protocol):
 
     async def send_packed_command(self, command: list[bytes]) -> None: ...
 
-    async def read_response(self) -> Any: ...
+    async def read_response(self, *, timeout: float) -> Any: ...
 
     async def disconnect(self) -> None: ...
 
@@ -53,12 +53,12 @@ class Lane:
         self._fault: Exception | None = None
         self._left_alone_until = 0.0
         self._task: asyncio.Task[None] | None = None
+        self.trips = 0  # pipelines that were sent
 
-    def send(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any] | Exception]":
+    def send(self, commands: "Sequence[Command | Call]") -> "asyncio.Future[list[Any] | Exception]":
         """Put commands on their way; their replies, errors among them, or why there are none."""
         loop = asyncio.get_running_loop()
-        packed = [hiredis.pack_command(each.words) for each in commands]  # type: ignore[arg-type]
-        parcel = _Parcel(loop.create_future(), packed)
+        parcel = _Parcel(loop.create_future(), [each.packed() for each in commands])
         if self._fault is not None and loop.time() < self._left_alone_until:
             parcel.settle(self._fault)
         elif self._waiting_bytes > WAITING_BYTES:
@@ -108,6 +108,7 @@ class Lane:
     async def _converse(self, parcels: "list[_Parcel]") -> None:
         async with self._connect() as connection:
             async with asyncio.timeout(TIMEOUT_S):
+                self.trips += 1
                 await connection.send_packed_command([b"".join(parcel.packed) for parcel in parcels])
                 for parcel in parcels:
                     parcel.settle([await _reply(connection) for _ in parcel.packed])
@@ -150,6 +151,7 @@ class _Parcel:
 
 async def _reply(connection: Conversation) -> Any:
     try:
-        return await connection.read_response()
+        # The time of the whole pipeline is limited, and a limit for each reply costs as much as the reply.
+        return await connection.read_response(timeout=math.inf)
     except ResponseError as error:
         return error

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -66,9 +65,9 @@ class Topology:
         await self._nodes.aclose()
         await self._nodes.aclose("startup_nodes")
 
-    def node_of(self, key: str) -> ClusterNode:
-        """Who takes writes of this key."""
-        return self._nodes.get_node_from_slot(key_slot(key.encode()))
+    def node_of(self, slot: int) -> ClusterNode:
+        """Who takes writes of this slot."""
+        return self._nodes.get_node_from_slot(slot)
 
     def primaries(self) -> list[ClusterNode]:
         """All who take writes."""

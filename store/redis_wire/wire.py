@@ -3,10 +3,10 @@
 Heals by itself what is no failure: a script that a server does not know, a slot that has moved.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -15,8 +15,8 @@ from redis.exceptions import AskError, MovedError, NoScriptError
 
 from store.errors import Unavailable
 from store.redis_client import open_client, translated
-from store.redis_wire.lane import Connect, Lane
-from store.redis_wire.scripts import Command
+from store.redis_wire.lane import Lane
+from store.redis_wire.scripts import Call, Command, first_of
 from store.redis_wire.topology import Topology, connection_to
 
 # One conversation at a time with each server, and one connection in reserve while another is being closed.
@@ -26,6 +26,8 @@ HEALED: Final = 3
 
 # What is no failure yet: asked again it succeeds. A MovedError is an AskError.
 _CURABLE: Final = (NoScriptError, AskError)
+
+Asked: TypeAlias = "Command | Call"
 
 _PING: Final = Command("", ("PING",))
 _ASKING: Final = Command("", ("ASKING",))
@@ -38,16 +40,23 @@ class Wire:
         self._client = open_client(url, connections=CONNECTIONS)
         self._topology = Topology(self._client) if isinstance(self._client, RedisCluster) else None
         self._lanes: dict[str, Lane] = {}
+        self._trips = 0  # of lanes that are closed
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
+            self._trips += lane.trips
             await lane.close()
         with translated():
             if self._topology is not None:
                 await self._topology.close()
             await self._client.aclose()
+
+    @property
+    def round_trips(self) -> int:
+        """Pipelines that were sent since the start, to each server its own."""
+        return self._trips + sum(lane.trips for lane in self._lanes.values())
 
     @property
     def is_spread(self) -> bool:
@@ -58,18 +67,23 @@ class Wire:
         """Keys of one slot may stand in one command."""
         return 0 if self._topology is None else key_slot(key.encode())
 
+    @property
+    def slot_in(self) -> "Callable[[bytes], int] | None":
+        """As `slot_of`, of the first of some words. None: one server has all slots."""
+        return None if self._topology is None else _slot_in
+
     async def ping(self) -> None:
         """Have every server that takes writes answer. Unavailable."""
         with translated():
             if self._topology is None:
-                lanes = [self._lane_of("")]
+                lanes = [self._lane_of(_PING)]
             else:
                 await self._topology.know()
                 lanes = [self._lane_to(node) for node in self._topology.primaries()]
             for outcome in [lane.send([_PING]) for lane in lanes]:
                 _raise_first(self._learned(await outcome, 1))
 
-    async def call(self, commands: Sequence[Command]) -> list[Any]:
+    async def call(self, commands: Sequence[Asked]) -> list[Any]:
         """Send commands; return their replies. One round trip, to all servers at the same time. Unavailable.
 
         Commands on one key take effect in the order in which they are given, those of other calls included.
@@ -87,16 +101,16 @@ class Wire:
             _raise_first(replies)
         return replies
 
-    async def call_each(self, groups: Sequence[Sequence[Command]]) -> list[list[Any]]:
+    async def call_each(self, groups: Sequence[Sequence[Asked]]) -> list[list[Any]]:
         """As `call`, one group after the other; one that fails keeps none behind it from being sent."""
         outcomes = [await _outcome(self.call(group)) for group in groups]
         _raise_first(outcomes)
         return [outcome for outcome in outcomes if isinstance(outcome, list)]
 
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+    async def _ask(self, commands: Sequence[Asked]) -> list[Any]:
         parts: dict[Lane, list[int]] = {}
         for place, command in enumerate(commands):
-            parts.setdefault(self._lane_of(command.key), []).append(place)
+            parts.setdefault(self._lane_of(command), []).append(place)
         outcomes = [lane.send([commands[place] for place in places]) for lane, places in parts.items()]
         replies: list[Any] = [None] * len(commands)
         for outcome, places in zip(outcomes, parts.values(), strict=True):
@@ -104,7 +118,7 @@ class Wire:
                 replies[place] = reply
         return replies
 
-    async def _heal(self, commands: list[Command], replies: list[Any], failed: list[int]) -> None:
+    async def _heal(self, commands: list[Asked], replies: list[Any], failed: list[int]) -> None:
         """Ask again where the failure has a cure."""
         again: list[int] = []
         for place in failed:
@@ -126,7 +140,9 @@ class Wire:
         """Close the lanes to nodes that have left the cluster."""
         if self._topology is not None:
             for name in self._lanes.keys() - self._topology.names():
-                await self._lanes.pop(name).close()
+                lane = self._lanes.pop(name)
+                self._trips += lane.trips
+                await lane.close()
 
     def _learned(self, outcome: "list[Any] | Exception", count: int) -> list[Any]:
         replies = [outcome] * count if isinstance(outcome, Exception) else outcome
@@ -136,19 +152,24 @@ class Wire:
 
     # -- lanes
 
-    def _lane_of(self, key: str) -> Lane:
-        if self._topology is None:
-            return self._lane("", partial(_connection_of, cast(Redis, self._client).connection_pool))
-        return self._lane_to(self._topology.node_of(key))
+    def _lane_of(self, command: Asked) -> Lane:
+        if self._topology is not None:
+            return self._lane_to(self._topology.node_of(command.slot))
+        lane = self._lanes.get("")
+        if lane is None:
+            pool = cast(Redis, self._client).connection_pool
+            lane = self._lanes[""] = Lane(partial(_connection_of, pool))
+        return lane
 
     def _lane_to(self, node: ClusterNode) -> Lane:
-        return self._lane(node.name, partial(connection_to, node))
-
-    def _lane(self, name: str, connect: Connect) -> Lane:
-        lane = self._lanes.get(name)
+        lane = self._lanes.get(node.name)
         if lane is None:
-            lane = self._lanes[name] = Lane(connect)
+            lane = self._lanes[node.name] = Lane(partial(connection_to, node))
         return lane
+
+
+def _slot_in(keys: bytes) -> int:
+    return key_slot(first_of(keys))
 
 
 async def _outcome(call: Awaitable[list[Any]]) -> list[Any] | Unavailable:

@@ -3,11 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.auth.tickets import TICKET_TTL_MS, Tickets, digest
 from gateway.auth.tokens import Identity
-from gateway.runtime.resumption import ResumeRecord, Resumption, new_token
+from gateway.runtime.resumption import ResumeRecord, Resumption, new_token, stamped
 from store.open import Places, open_stores
 from tests.auth.makers import NOW_MS, StandingClock
 from tests.auth.memory import OnceOnly, live
@@ -50,6 +51,17 @@ async def test_of_a_hundred_who_take_a_resume_token_at_once_one_gets_it(store: O
     got = await asyncio.gather(*(resumes.take(token, "acme", "alice") for _ in range(100)))
     assert [record for record in got if record is not None] == [RECORD]
     assert store.ttls_ms == [120_000]
+
+
+async def test_a_record_ends_with_what_tells_it_from_others_and_is_read_without_it(store: OnceOnly) -> None:
+    resumes, token = Resumption(live(store), 120_000), new_token()
+    other = ResumeRecord("acme", "alice", "c-1", {"s-1": 8})
+    endings = {stamped(each)[-10:] for each in (RECORD, other)}
+    assert len(endings) == 2
+    # By a node of the version before as well, and what that one has stored by this.
+    for value in (stamped(RECORD), msgspec.json.encode(RECORD)):
+        await resumes.put([(digest(token), value)])
+        assert await resumes.take(token, "acme", "alice") == RECORD
 
 
 async def test_a_ticket_is_spent_by_our_clock_whatever_the_store_keeps(store: OnceOnly) -> None:

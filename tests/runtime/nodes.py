@@ -17,6 +17,7 @@ from store.errors import Unavailable
 from store.live import Live
 from store.log import Log
 from store.open import Places, Stores, migrate_log, open_stores
+from store.types import ConnectionEntry
 from tests.runtime.world import Client, World
 from tests.waiting import later, turns
 
@@ -207,6 +208,9 @@ class Shared:
     async def close(self) -> None:
         if self._is_owned:
             await self._store.close()
+
+    def prepared(self, entry: ConnectionEntry) -> ConnectionEntry:
+        return cast(Live, self._store).prepared(entry)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)

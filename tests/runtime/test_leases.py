@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.tickets import digest
 from gateway.protocol.close import CloseCode
 from gateway.runtime import leases as leases_module
 from store.errors import Unavailable
@@ -152,6 +153,59 @@ async def test_a_quiet_heartbeat_writes_nothing_and_a_confirmation_only_the_reco
         assert written == ["put_once"]
 
 
+async def test_what_has_not_changed_is_renewed_and_what_was_lost_is_put_again(place: Place) -> None:
+    async with place(2) as cluster:
+        alice, session, token = await opened(cluster, 0)
+        leases, live = cluster.nodes[0].leases, cluster.nodes[0].live
+        put: list[int] = []
+        put_once = live.put_once
+
+        async def watched(kind: Any, entries: Any, *, ttl_ms: int) -> set[str]:
+            put.append(len(entries))
+            return await put_once(kind, entries, ttl_ms=ttl_ms)
+
+        live.put_once = watched  # type: ignore[method-assign]
+        lease, kept = alice.connection.lease, alice.connection.kept
+        for _ in range(2):
+            leases.changed(alice.connection)
+            await flushed(cluster)
+        assert put == []
+        assert (alice.connection.lease, alice.connection.kept) == (lease, kept)
+        await alice.send(session, "one")
+        await alice.ask("heartbeat", ts=1, seen={session: 1})
+        await flushed(cluster)
+        assert put == [1]
+        # As a failover may leave it.
+        await cluster.live.put_once("resume", [(digest(token), b"an older one")], ttl_ms=60_000)
+        leases.changed(alice.connection)
+        await flushed(cluster)
+        assert put == [1, 1]
+        alice.vanish()
+        await flushed(cluster)
+        new, _ = await resumed(cluster, 1, token)
+        assert (await new.next("attached"))["since"] == 1
+
+
+async def test_whoever_goes_while_their_record_is_put_again_has_the_last_word(place: Place) -> None:
+    async with place(2) as cluster:
+        alice, session, token = await opened(cluster, 0)
+        leases, live = cluster.nodes[0].leases, cluster.nodes[0].live
+        renew = live.renew_once
+        await cluster.nodes[0].tasks.stop()
+
+        async def lost(kind: Any, entries: Any, *, ttl_ms: int) -> tuple[set[str], set[str]]:
+            await renew(kind, entries, ttl_ms=ttl_ms)
+            alice.vanish()
+            await leases.settle(token)
+            return set(), {each for each, _ in entries}
+
+        live.renew_once = lost  # type: ignore[method-assign]
+        leases.changed(alice.connection)
+        await leases.flush()
+        new, _ = await resumed(cluster, 1, token)
+        assert (await new.next("attached"))["session"] == session
+
+
 async def test_every_connection_is_asserted_again_with_its_heartbeat(place: Place) -> None:
     async with place(1, heartbeat_ms=20_000) as cluster:
         alice, _, _ = await opened(cluster, 0)
@@ -190,6 +244,7 @@ async def test_what_is_too_much_for_one_flush_is_written_by_the_next(
     async with place(1) as cluster:
         clients = [(await opened(cluster, 0, f"u{n}"))[0] for n in range(7)]
         leases = cluster.nodes[0].leases
+        await cluster.nodes[0].tasks.stop()  # its own flushes would take some of them
         await cluster.live.forget([client.connection.entry for client in clients])
         for client in clients:
             leases.changed(client.connection)
@@ -266,8 +321,9 @@ async def test_a_flush_that_meets_a_store_that_is_away_asks_it_once(place: Place
         before = live.asked
         with pytest.raises(Unavailable):
             await cluster.nodes[0].leases.flush()
-        # Entries and resume records, at the same time: one time limit.
-        assert live.asked - before == 2
+        # Entries and resume records of those who are here and of those who went, all at the same time: one
+        # time limit.
+        assert live.asked - before == 4
         live.come_back()
         await flushed(cluster)
         for number, client in enumerate(clients):

@@ -389,3 +389,61 @@ async def test_live_answers_a_ping_and_closes_twice(live: Live) -> None:
     await live.ping()
     await live.close()
     await live.close()
+
+
+async def test_what_is_renewed_lives_for_another_while_and_what_is_not_there_is_told(
+    timed_live: Timed[Live],
+) -> None:
+    live = timed_live.store
+    await live.put_once("resume", [("d1", b"who: 1"), ("d2", b"who: 2"), ("d3", b"3")], ttl_ms=LEASE_MS)
+    await live.put_once("ticket", [("d4", b"who: 4")], ttl_ms=LEASE_MS)
+    await live.take_once("resume", "d3")
+    for _ in range(2):
+        await timed_live.elapse(LEASE_MS * 2 // 3)
+        renewed = [("d1", b": 1"), ("d2", b": 9"), ("d3", b"3"), ("d4", b": 4")]
+        assert await live.renew_once("resume", renewed, ttl_ms=LEASE_MS) == ({"d3"}, {"d2", "d4"})
+    assert await live.take_once("resume", "d1") == b"who: 1"
+    # And what has been taken stays taken for as long.
+    assert await live.renew_once("resume", [("d1", b": 1")], ttl_ms=LEASE_MS) == ({"d1"}, set())
+    assert await live.put_once("resume", [("d3", b"again")], ttl_ms=LEASE_MS) == {"d3"}
+    await timed_live.elapse(LEASE_MS)
+    assert await live.renew_once("resume", [("d1", b": 1")], ttl_ms=LEASE_MS) == (set(), {"d1"})
+    assert await live.renew_once("resume", [], ttl_ms=LEASE_MS) == (set(), set())
+
+
+async def test_thousands_are_put_and_renewed_in_one_call(live: Live) -> None:
+    many = [(f"d{n}", f"value {n}".encode()) for n in range(600)]
+    assert await live.put_once("resume", many[:500], ttl_ms=LEASE_MS) == set()
+    for digest, _ in many[100:400:100]:
+        await live.take_once("resume", digest)
+    taken, lost = await live.renew_once("resume", many, ttl_ms=LEASE_MS)
+    assert taken == {"d100", "d200", "d300"}
+    assert lost == {digest for digest, _ in many[500:]}
+
+
+# -- what is made ready
+
+
+async def test_an_entry_that_was_made_ready_is_asserted_as_any_other(live: Live) -> None:
+    plain = [
+        entry("c1", sessions=("s1", "s2"), ip="192.0.2.7", port=4711),
+        entry("c2"),
+        entry("c3", user="bob"),
+    ]
+    ready = [live.prepared(each) for each in plain]
+    for _ in range(2):
+        await live.assert_connections([*ready[:2], plain[2]], lease_ms=LEASE_MS)
+        assert await found_of(live, "c1", "c2", "c3") == plain
+    assert await attached(live, "s1") == ["c1"]
+    assert await live.assert_connections([live.prepared(ready[0])], lease_ms=LEASE_MS) == set()
+    changed = live.prepared(entry("c1", sessions=("s2", "s3")))
+    assert await live.assert_connections([changed], lease_ms=LEASE_MS) == {("c1", "s3")}
+    assert (await attached(live, "s1"), await attached(live, "s3")) == ([], ["c1"])
+    await live.forget(ready)
+    assert await found_of(live, "c1", "c2", "c3") == [None] * 3
+    assert await live.admit(ready[1], limit=1, lease_ms=LEASE_MS)
+    assert await live.connection("t", "c2") == plain[1]
+
+
+async def found_of(live: Live, *ids: str) -> list[ConnectionEntry | None]:
+    return [await live.connection("t", each) for each in ids]

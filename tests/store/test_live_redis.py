@@ -267,6 +267,25 @@ def _owner(cluster: RedisClusterServers, key: str) -> RedisServer:
     return owner_of(cluster, key_slot(key.encode()))
 
 
+async def test_one_server_of_a_cluster_that_has_lost_everything_is_told_it_again_with_the_next_assertion(
+    redis_cluster: RedisClusterServers,
+) -> None:
+    prefix = f"t{uuid4().hex[:8]}"
+    live = RedisLive(redis_cluster.url, prefix)
+    entries = [live.prepared(entry(f"c{n}", user=f"u{n % 9}", sessions=(f"s{n % 7}",))) for n in range(60)]
+    await live.assert_connections(entries, lease_ms=LEASE_MS)
+    with closing(Contents(redis_cluster, prefix)) as contents:
+        whole = contents.everything()
+        for node in redis_cluster.nodes:
+            with closing(Contents(node, prefix)) as lost:
+                assert lost.keys()
+                lost.clear()
+            assert contents.everything() != whole
+            await live.assert_connections(entries, lease_ms=LEASE_MS)
+            assert contents.everything() == whole
+    await live.close()
+
+
 async def test_a_redis_that_has_lost_everything_is_told_everything_again(tmp_path: Path) -> None:
     entries = [entry(f"c{n}", user=f"u{n % 3}", sessions=("s",)) for n in range(600)]
     with RedisServer.start(tmp_path, version="installed") as server:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from loadtest.servers.redis import RedisClusterServers, RedisServer
 from store.errors import Unavailable
 from store.redis_client import TIMEOUT_S, open_client
 from store.redis_wire import lane as lane_module
-from store.redis_wire.scripts import Command
+from store.redis_wire.scripts import CALL_WRITES, Calls, Command, words
 from store.redis_wire.wire import CONNECTIONS, Wire
 from tests.store.wired import PUT_ONCE, REFUSED_WITHIN_S, TAKE_ONCE, answers, got, names, put, values, wired
 from tests.waiting import later, turns, until
@@ -130,6 +131,55 @@ async def test_what_is_asked_at_the_same_time_leaves_in_one_pipeline(own: RedisS
         # 300 commands are one write, which Redis may take in two; to ask it for this takes it some as well.
         assert (reads[2] - reads[1]) - (reads[1] - reads[0]) <= 2
         assert clients(own) <= CONNECTIONS + 1
+
+
+async def test_every_pipeline_is_counted_once_however_many_are_in_it(own: RedisServer) -> None:
+    keys = names(300)
+    async with wired(own.url) as wire:
+        assert wire.round_trips == 0
+        await put(wire, keys)
+        await asyncio.gather(*(got(wire, key) for key in keys))
+        assert wire.round_trips == 2
+        await wire.close()
+        assert wire.round_trips == 2
+
+
+async def test_calls_for_many_are_cut_so_that_none_keeps_redis_for_long() -> None:
+    for slot_in, expected in ((None, [2] * 4 + [0]), (_by_length, [2, 2, 0, 2, 2])):
+        calls: Calls[int] = Calls(PUT_ONCE, slot_in, 60_000)
+        subjects = range(2 * CALL_WRITES + 1)
+        for subject in subjects:
+            calls.add(subject, words("k" * (5 + subject % 2)), words(b"v"), 2)
+        commands = calls.commands()
+        assert [len(told) // (CALL_WRITES // 4) for _, told in commands] == expected
+        assert sorted(subject for _, told in commands for subject in told) == list(subjects)
+        for call, told in commands:
+            assert call.packed().startswith(b"*%d\r\n" % (4 + 2 * len(told)))
+            assert slot_in is None or {subject % 2 for subject in told} == {call.slot}
+
+
+def _by_length(keys: bytes) -> int:
+    return (len(keys) + 1) % 2
+
+
+async def test_a_call_for_many_tells_of_each_by_its_place_and_is_told_in_full_where_it_is_unknown(
+    own: RedisServer,
+) -> None:
+    keys = names(CALL_WRITES + 50)
+    async with wired(own.url) as wire:
+        await wire.call([TAKE_ONCE.call([key]) for key in keys])
+        await wire.call([PUT_ONCE.call([key], 60_000, b"value") for key in keys])
+        await wire.call([TAKE_ONCE.call([key]) for key in keys[::60]])
+        own.run("SCRIPT", "FLUSH")
+        calls: Calls[str] = Calls(PUT_ONCE, wire.slot_in, 60_000)
+        calls.extend(keys, map(words, keys), repeat(words(b"other"), len(keys)), repeat(1, len(keys)))
+        commands = calls.commands()
+        replies = await wire.call([command for command, _ in commands])
+        taken = [
+            told[place - 1] for (_, told), places in zip(commands, replies, strict=True) for place in places
+        ]
+        assert taken == keys[::60]
+        assert await wire.call([TAKE_ONCE.call([keys[1]])]) == [b"other"]
 
 
 async def test_an_error_in_a_pipeline_is_told_to_its_own_caller_only(redis7: RedisServer) -> None:

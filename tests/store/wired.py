@@ -11,7 +11,7 @@ from store.redis_wire.scripts import Command, Script
 from store.redis_wire.wire import Wire
 
 TAKE_ONCE: Final = Script("live_take_once")
-PUT_ONCE: Final = Script("live_put_once")
+PUT_ONCE: Final = Script("live_put_once", arguments=1)
 
 # What a call may take when Redis does not answer, and some for a busy machine.
 REFUSED_WITHIN_S: Final = TIMEOUT_S + 0.7

@@ -79,6 +79,7 @@ def test_what_the_stores_have_counted_is_read_when_asked_for() -> None:
         cache={"list_hit": 9, "list_miss": 2, "page_load": 3, "session_bytes": 700, "away": 1},
         cache_owed=5,
         queries={"append": 4, "list_for": 2},
+        redis={"live": 6, "cache": 8},
         buses={"media": BusReadings(state="deaf", published=1, received=2, dropped=3, gaps=4)},
     )
     metrics.follow(lambda: now)
@@ -92,6 +93,7 @@ def test_what_the_stores_have_counted_is_read_when_asked_for() -> None:
     assert seen['store_cache_stored_bytes_total{level="session"}'] == 700
     assert (seen["store_cache_away_total"], seen["store_cache_owed"]) == (1, 5)
     assert seen['store_log_queries_total{kind="append"}'] == 4
+    assert [seen[f'store_redis_round_trips_total{{for="{each}"}}'] for each in ("live", "cache")] == [6, 8]
     assert [seen[f'store_bus_state{{bus="media"}}{{state="{each}"}}'] for each in BUS_STATES] == [0, 0, 1]
     counts = ("published", "received", "dropped", "gaps")
     assert [seen[f'store_bus_{name}_total{{bus="media"}}'] for name in counts] == [1, 2, 3, 4]
