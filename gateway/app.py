@@ -5,7 +5,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp
 
-from gateway.api.bounded import BoundedSessions
+from gateway.api.bounded import BoundedEvents, BoundedSessions
 from gateway.api.nodes import NodeRoutes
 from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
@@ -20,8 +20,9 @@ from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
 from gateway.places import places_of
 from gateway.protocol.limits import Limits
 from gateway.runtime.node import Credentials, Node, NodeSettings
+from gateway.runtime.webhook import WebhookSettings
 from gateway.settings import Settings
-from gateway.telemetry.metrics import BusReadings, Metrics, Readings
+from gateway.telemetry.metrics import BusReadings, EventReadings, Metrics, Readings
 from store.bus import Bus
 from store.open import open_stores
 
@@ -46,6 +47,7 @@ class Gateway:
             sessions=BoundedSessions(self.node.sessions, self.node.health),
             tokens=self.tokens,
             tickets=tickets,
+            events=BoundedEvents(self.stores.log, self.node.health),
             holds=revocations.holds,
             revoke=self.node.revoke,
             ready=self.node.readiness,
@@ -108,7 +110,22 @@ class Gateway:
             cache_bytes=self.stores.cache.weight,
             queries=self.stores.log.queries,
             redis={"live": self.stores.live.round_trips, "cache": self.stores.cache.round_trips},
+            events=self._event_readings(),
             buses={"messages": _bus_readings(self.stores.bus), "media": _bus_readings(self.stores.media)},
+        )
+
+    def _event_readings(self) -> EventReadings:
+        events, webhook = self.node.events, self.node.webhook
+        return EventReadings(
+            waiting=events.waiting,
+            dropped=events.dropped,
+            purged=events.purged,
+            lost=events.undelivered,
+            webhook=webhook.state,
+            delivered=webhook.delivered,
+            failed=webhook.failed,
+            behind=webhook.behind,
+            lag_s=webhook.lag_s,
         )
 
     def _accept(self, upgrade: UpgradeRequest) -> Handler | Rejection:
@@ -171,7 +188,15 @@ def node_settings(settings: Settings) -> NodeSettings:
         connection_lifetime_s=settings.max_connection_lifetime_s,
         connections_per_user=settings.max_connections_per_user,
         sessions_per_user=settings.max_sessions_per_user,
+        events_retention_h=settings.events_retention_h,
+        webhook=_webhook_settings(settings),
     )
+
+
+def _webhook_settings(settings: Settings) -> WebhookSettings | None:
+    if settings.webhook_url is None:
+        return None
+    return WebhookSettings(settings.webhook_url, settings.webhook_secret, settings.webhook_timeout_s)
 
 
 def open_gateway(settings: Settings) -> Gateway:

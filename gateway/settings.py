@@ -51,6 +51,9 @@ Source = Literal["default", "environment", "file"]
 # RFC 7518 3.2: a key of the same size as the hash output or larger MUST be used.
 LEAST_SECRET_BYTES: Final = 32
 
+# The old one and the new one.
+MOST_WEBHOOK_SECRETS: Final = 2
+
 # A PEM key is under 1 KiB, a secret under 100 bytes; anything of this size is the wrong file.
 _MOST_FILE_BYTES: Final = 65_536
 
@@ -132,6 +135,9 @@ def _shown(field: str, value: object) -> str:
         return "–"
     if field in ("database_url", "redis_url"):
         return redacted(str(value))
+    if field == "webhook_url":
+        # What stands behind the host is the secret of some receivers.
+        return "{0.scheme}://{0.netloc}/…".format(urlsplit(str(value)))
     if field in SECRET:
         return "***"
     if field == "jwt_public_key":
@@ -277,17 +283,42 @@ def _pem(text: str) -> str:
 
 
 def _key_set_url(text: str) -> str:
+    # Whoever can change these keys on their way can sign as anybody.
+    return _protected_url(text, f"={text[:60]!r}")
+
+
+def _webhook_url(text: str) -> str:
+    # What happens in every tenant's sessions is nobody's on the way. Some of these addresses are secrets.
+    return _protected_url(text.strip(), "")
+
+
+def _protected_url(text: str, shown: str) -> str:
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
     except ValueError as error:
-        raise _Wrong(f"={text[:60]!r} is not a URL: {error}.") from error
-    if url.username is not None or url.fragment or not host or not text.isascii() or not text.isprintable():
+        raise _Wrong(f"{shown} is not a URL{f': {error}' if shown else ''}.") from error
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if url.username is not None or url.fragment or not host or not is_plain:
         raise _Wrong(" is not a plain URL: give https://host/path, without user and fragment.")
     if url.scheme != "https" and not (url.scheme == "http" and is_loopback(host)):
-        # Whoever can change these keys on their way can sign as anybody.
-        raise _Wrong(f"={text[:60]!r} is not safe: use https (http only on a loopback address).")
+        raise _Wrong(f"{shown} is not safe: use https (http only on a loopback address).")
     return text
+
+
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    secrets = _listed(text)
+    if not 1 <= len(secrets) <= MOST_WEBHOOK_SECRETS:
+        raise _Wrong(
+            f" holds {len(secrets)} secrets: give one, or two, comma-separated, while receivers change over."
+        )
+    for secret in secrets:
+        if len(secret.encode()) < LEAST_SECRET_BYTES:
+            raise _Wrong(
+                f" has a secret of {len(secret.encode())} bytes, at least {LEAST_SECRET_BYTES} are needed:"
+                " make one with `openssl rand -base64 48`."
+            )
+    return tuple(secrets)
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -348,6 +379,8 @@ _SPECIAL: Final[dict[str, Callable[[str], object]]] = {
     "redis_password": _as_given,
     "redis_prefix": _name,
     "origins": _origins,
+    "webhook_url": _webhook_url,
+    "webhook_secret": _webhook_secrets,
 }
 
 
@@ -377,6 +410,11 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             f"GATEWAY_MAX_OUTBOX_BYTES={settings.max_outbox_bytes} is below"
             f" GATEWAY_MAX_MESSAGE_BYTES={settings.max_message_bytes}: the largest message could not be sent."
+        )
+    if (settings.webhook_url is None) != (not settings.webhook_secret):
+        problems.append(
+            "GATEWAY_WEBHOOK_URL and GATEWAY_WEBHOOK_SECRET belong together: a receiver believes what is"
+            " signed; set both, or neither."
         )
     return problems + _contradicting_places(settings)
 

@@ -15,16 +15,36 @@ import msgspec
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-Group = Literal["listening", "nodes", "credentials", "browsers", "sessions", "limits", "logs"]
+Group = Literal["listening", "nodes", "credentials", "browsers", "sessions", "events", "limits", "logs"]
 
 DAY_S: Final = 86_400
 MIB: Final = 1 << 20
 
 # What may be given as a file instead, by adding _FILE: multi-line or not fit to be seen in a process list.
-FROM_FILE: Final = frozenset({"jwt_secret", "jwt_public_key", "database_url", "redis_url", "redis_password"})
+FROM_FILE: Final = frozenset(
+    {
+        "jwt_secret",
+        "jwt_public_key",
+        "database_url",
+        "redis_url",
+        "redis_password",
+        "webhook_url",
+        "webhook_secret",
+    }
+)
 
 # What nobody gets to see, not even in an error. Of a URL the part without password is shown.
-SECRET: Final = frozenset({"jwt_secret", "database_url", "database_password", "redis_url", "redis_password"})
+SECRET: Final = frozenset(
+    {
+        "jwt_secret",
+        "database_url",
+        "database_password",
+        "redis_url",
+        "redis_password",
+        "webhook_url",
+        "webhook_secret",
+    }
+)
 
 # The ways to say whose tokens are good: one of them, or none on a loopback address.
 CREDENTIALS: Final = ("jwt_secret", "jwt_public_key", "jwks_url")
@@ -128,6 +148,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _within("sessions", 10, 30 * DAY_S, "age at which a connection is moved, give or take 10 %"),
     ] = DAY_S
+
+    webhook_url: Annotated[
+        str | None,
+        _about("events", "where events are delivered; https, or http on loopback; unset: nowhere"),
+    ] = None
+    webhook_secret: Annotated[
+        tuple[str, ...],
+        _about("events", "what deliveries are signed with, at least 32 bytes; or two, comma-separated"),
+    ] = ()
+    webhook_timeout_s: Annotated[
+        float, _within("events", 0.1, 60, "wait for an answer to a delivery; after it the next try")
+    ] = 10
+    events_retention_h: Annotated[
+        int, _within("events", 1, 24 * 365, "how long events are kept, delivered or not")
+    ] = 168
 
     max_message_bytes: Annotated[
         int, _within("limits", 1024, 16 * MIB, "content of one message; above it `too_large`")

@@ -1,11 +1,12 @@
-"""The sessions as HTTP callers reach them: no call waits for the log longer than a frame's would."""
+"""Sessions and events as HTTP callers reach them: no call waits for the log longer than a frame's would."""
 
 from gateway.api.services import SessionService
 from gateway.auth.identity import Identity
 from gateway.runtime.health import Health
 from gateway.runtime.patience import limited
 from gateway.runtime.sessions import SessionSpec
-from store.types import Cursor, Listing, Member, Role, Session
+from store.log import Log
+from store.types import Cursor, EventPage, Listing, Member, Role, Session
 
 
 class BoundedSessions:
@@ -38,3 +39,15 @@ class BoundedSessions:
     async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
         async with limited(self._health):
             return await self._sessions.remove_member(identity, session, user)
+
+
+class BoundedEvents:
+    """Refused at once while the log is known to be away: nothing of it is cached."""
+
+    def __init__(self, log: Log, health: Health) -> None:
+        self._log = log
+        self._health = health
+
+    async def of(self, tenant: str, after: int, limit: int) -> EventPage:
+        async with limited(self._health):
+            return await self._log.events_of(tenant, after=after, limit=limit)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api.credentials import CredentialRoutes
+from gateway.api.events import EventRoutes
 from gateway.api.headers import DefaultHeaders
 from gateway.api.members import MemberRoutes
 from gateway.api.ops import HealthRoutes
@@ -40,12 +41,14 @@ def _api(services: Services) -> list[Route]:
     sessions = SessionRoutes(services)
     members = MemberRoutes(services)
     credentials = CredentialRoutes(services)
+    events = EventRoutes(services)
     one_member = "/sessions/{session}/members/{user}"
     return [
         _at("/config", GET=credentials.config),
         _at("/demo/token", POST=credentials.demo_token),
         _at("/tickets", POST=credentials.ticket),
         _at("/users/{user}/revoke", POST=credentials.revoke),
+        _at("/events", GET=events.list),
         _at("/sessions", GET=sessions.list, POST=sessions.create),
         _at("/sessions/{session}/members", GET=members.list),
         _at(one_member, PUT=members.put, DELETE=members.remove),

@@ -11,7 +11,7 @@ from gateway.auth.identity import Identity
 from gateway.protocol.limits import Limits
 from gateway.runtime.health import Readiness
 from gateway.runtime.sessions import SessionSpec
-from store.types import Cursor, Listing, Member, Role, Session
+from store.types import Cursor, EventPage, Listing, Member, Role, Session
 
 
 class SessionService(Protocol):
@@ -53,6 +53,13 @@ class TicketService(Protocol):
         """A ticket and how many milliseconds it is good for."""
 
 
+class EventService(Protocol):
+    """What happened to sessions."""
+
+    async def of(self, tenant: str, after: int, limit: int) -> EventPage:
+        """Events of a tenant behind an id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the routes call.
@@ -65,6 +72,7 @@ class Services:
     sessions: SessionService
     tokens: TokenService
     tickets: TicketService
+    events: EventService
     holds: Callable[[Identity], bool]
     revoke: Callable[[str, str], Awaitable[int]]
     ready: Callable[[], Readiness]

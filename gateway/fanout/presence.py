@@ -24,6 +24,10 @@ WAITING_LIMIT: Final = 10_000
 TOGETHER: Final = 100
 
 
+# Told of a tenant, a session and the user who has left it.
+OnLeave = Callable[[str, str, str], None]
+
+
 class PresentUser(msgspec.Struct, frozen=True):
     """A user in a session: with how many connections, since when (epoch ms)."""
 
@@ -38,10 +42,13 @@ class Presence:
     The index being away costs announcements, nothing else.
     """
 
-    def __init__(self, live: Live, publisher: Publisher, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, live: Live, publisher: Publisher, monotonic: Callable[[], float], on_leave: OnLeave
+    ) -> None:
         self._live = live
         self._publisher = publisher
         self._monotonic = monotonic
+        self._on_leave = on_leave
         self._leaving: dict[tuple[str, str, str], float] = {}
 
     async def users(self, tenant: str, session: str) -> list[PresentUser]:
@@ -86,6 +93,7 @@ class Presence:
         tenant, session, user = key
         try:
             if await self._live.leave(tenant, session, user):
+                self._on_leave(tenant, session, user)
                 self._publisher.signal(session, replies.presence_event(session, "leave", user, 0))
         except Unavailable:
             # Later; unless they have gone once more meanwhile, which counts from then.

@@ -41,6 +41,8 @@ async def arrived(connection: "Connection") -> None:
     if connection.is_over:
         return
     for session in await node.leases.assert_now(connection):
+        # Also of who has gone again meanwhile: the index says that they came, and will say that they left.
+        node.events.joined(connection.entry, session)
         if session in connection.attachments:
             node.presence.joined(connection.entry, session)
 

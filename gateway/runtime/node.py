@@ -20,6 +20,7 @@ from gateway.protocol.limits import Limits
 from gateway.runtime.committer import Committer
 from gateway.runtime.connection import Connection
 from gateway.runtime.drain import Drain
+from gateway.runtime.events import PURGE_S, Events
 from gateway.runtime.health import Health, Readiness
 from gateway.runtime.leases import FLUSH_S, Leases
 from gateway.runtime.requests import Requests
@@ -27,6 +28,7 @@ from gateway.runtime.resumption import Resumption
 from gateway.runtime.sessions import Sessions
 from gateway.runtime.sweeper import Sweeper
 from gateway.runtime.tasks import Tasks
+from gateway.runtime.webhook import LOOK_S, Webhook, WebhookSettings
 from gateway.telemetry.metrics import Metrics
 from store.errors import Unavailable
 from store.open import Stores
@@ -54,6 +56,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     connection_lifetime_s: float = 86_400.0
     connections_per_user: int = 10
     sessions_per_user: int = 100
+    events_retention_h: int = 168
+    webhook: WebhookSettings | None = None
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -95,7 +99,15 @@ class Node:
         self.hub = Hub(stores.log, stores.bus, self.spawn, clock.monotonic)
         self.comparison = Comparison(stores.log, self.hub, self.hub.mender, lambda: self.health.is_alone)
         self.health = Health(stores.log, stores.live, stores.bus, clock, self.comparison.ask)
-        self.presence = Presence(stores.live, self.publisher, clock.monotonic)
+        self.events = Events(
+            stores.log,
+            clock,
+            self.id,
+            settings.events_retention_h,
+            has_webhook=settings.webhook is not None,
+        )
+        self.webhook = Webhook(settings.webhook, stores.log, clock, self.id)
+        self.presence = Presence(stores.live, self.publisher, clock.monotonic, self.events.left)
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.leases = Leases(
             stores.live, self.records, self.resumption, settings.heartbeat_ms, settings.heartbeat_timeout_ms
@@ -133,6 +145,10 @@ class Node:
         # Two, since they go to different stores: one that hangs does not hold up what goes to the other.
         self.tasks.every(FLUSH_S, "leases", self.leases.flush_live)
         self.tasks.every(FLUSH_S, "marks", self.leases.flush_marks)
+        self.tasks.every(FLUSH_S, "events", self.events.flush)
+        self.tasks.every(PURGE_S, "retention", self.events.purge)
+        if self.settings.webhook is not None:
+            self.tasks.every(LOOK_S, "webhook", self.webhook.deliver)
         self.tasks.every(self.settings.sweep_s, "sweeper", self.sweeper.sweep)
         self.tasks.keep("comparison", self.comparison.run)
         self.tasks.keep("health of redis", self.health.watch_redis)
@@ -161,6 +177,11 @@ class Node:
             await self.leases.finish()
         except Unavailable as error:
             _logger.warning("indexes_left_to_expire", error=str(error))
+        try:
+            await self.events.flush()
+            await self.webhook.finish()
+        except Unavailable as error:
+            _logger.warning("events_left", joins_and_leaves=self.events.waiting, error=str(error))
         await self.records.close()
         await self._stores.close()
 

@@ -139,7 +139,12 @@ class Sessions:
         await self._may(identity, session, "update" if change.status is None else "archive")
         with translated():
             changed = await self._records.update(
-                identity.tenant, session, change, now=self._clock.now_ms(), expected_version=expected_version
+                identity.tenant,
+                session,
+                change,
+                now=self._clock.now_ms(),
+                expected_version=expected_version,
+                by=identity.user,
             )
         event: SessionEventName = "archived" if change.status == "archived" else "updated"
         frame = replies.session_event(session, changed.version, event, change)
@@ -150,7 +155,9 @@ class Sessions:
         """End a session. It having ended before is no error: it is what was asked for."""
         access = await self._may(identity, session, "close", ended_too=True)
         with translated():
-            over = await self._records.end(identity.tenant, session, reason, now=self._clock.now_ms())
+            over = await self._records.end(
+                identity.tenant, session, reason, now=self._clock.now_ms(), by=identity.user
+            )
         if over is None:
             if access.session.ended_at is not None:
                 # Told again: whoever asks twice has perhaps had no answer, and the attachments no word of it.
@@ -202,7 +209,7 @@ class Sessions:
             if user not in known and len(known) >= MEMBERS_LIMIT:
                 raise errors.LimitReached(f"{MEMBERS_LIMIT} members are allowed")
             changed = await self._records.put_member(
-                identity.tenant, session, user, role, now=self._clock.now_ms()
+                identity.tenant, session, user, role, now=self._clock.now_ms(), by=identity.user
             )
         updated = replies.session_event(session, changed.version, "updated")
         self._publisher.member(session, MemberHint(changed.version, updated, user, role))
@@ -215,7 +222,7 @@ class Sessions:
         await self._may(identity, session, "leave" if user == identity.user else "change_members")
         with translated():
             changed = await self._records.remove_member(
-                identity.tenant, session, user, now=self._clock.now_ms()
+                identity.tenant, session, user, now=self._clock.now_ms(), by=identity.user
             )
         updated = replies.session_event(session, changed.version, "updated")
         gone = replies.session_event(session, changed.version, "deleted")

@@ -41,6 +41,9 @@ DRAIN_OUTCOMES: Final = ("moved", "closed", "left")
 
 BUS_STATES: Final[tuple[BusState, ...]] = get_args(BusState)
 
+# The states of gateway/runtime/webhook.py, which lies above.
+WEBHOOK_STATES: Final = ("off", "standby", "delivering", "failing", "paused")
+
 CACHE_LEVELS: Final = ("session", "list", "page")
 
 SESSION_STATES: Final = ("connecting", "active", "idle", "disconnecting", "closed")
@@ -58,6 +61,20 @@ class BusReadings(msgspec.Struct, frozen=True, kw_only=True):
     received: int = 0
     dropped: int = 0
     gaps: int = 0
+
+
+class EventReadings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has done with events, and how far its webhook is."""
+
+    waiting: int = 0
+    dropped: int = 0
+    purged: int = 0
+    lost: int = 0
+    webhook: str = "off"
+    delivered: int = 0
+    failed: int = 0
+    behind: int = 0
+    lag_s: float = 0.0
 
 
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +97,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     cache_bytes: int | None = None  # None where it is kept elsewhere
     queries: dict[str, int] = {}  # by kind
     redis: dict[str, int] = {}  # round trips, by who makes them
+    events: EventReadings = EventReadings()
     buses: dict[BusName, BusReadings] = {}
 
 
@@ -215,6 +233,7 @@ class _Followed(Collector):
             trips.add_metric([what], count)
         yield trips
         yield from _of_cache(now)
+        yield from _of_events(now.events)
         yield from _of_buses(now.buses)
 
 
@@ -254,6 +273,39 @@ def _of_cache(now: Readings) -> Iterable[Metric]:
     # Without a value where another process keeps the entries.
     yield GaugeMetricFamily(
         "store_cache_bytes", "Bytes the cache weighs in this process", value=now.cache_bytes
+    )
+
+
+def _of_events(now: EventReadings) -> Iterable[Metric]:
+    yield GaugeMetricFamily(
+        "gateway_events_waiting", "Joins and leaves the log has yet to be told of", value=now.waiting
+    )
+    yield CounterMetricFamily(
+        "gateway_events_dropped", "Joins and leaves that were dropped above a bound", value=now.dropped
+    )
+    yield CounterMetricFamily(
+        "gateway_events_purged", "Events deleted because their time was over", value=now.purged
+    )
+    state = GaugeMetricFamily(
+        "gateway_webhook_state", "1 for what this node does about the webhook, else 0", labels=["state"]
+    )
+    for each in WEBHOOK_STATES:
+        state.add_metric([each], each == now.webhook)
+    yield state
+    yield CounterMetricFamily(
+        "gateway_webhook_delivered", "Events that the webhook's receiver has taken", value=now.delivered
+    )
+    yield CounterMetricFamily(
+        "gateway_webhook_failed", "Deliveries that were refused or not answered", value=now.failed
+    )
+    yield CounterMetricFamily(
+        "gateway_webhook_lost", "Events purged before they were delivered", value=now.lost
+    )
+    yield GaugeMetricFamily(
+        "gateway_webhook_lag_events", "Events this node has yet to deliver", value=now.behind
+    )
+    yield GaugeMetricFamily(
+        "gateway_webhook_lag_seconds", "Age of the oldest event it has yet to deliver", value=now.lag_s
     )
 
 

@@ -9,12 +9,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.errors import ErrorCode
 from gateway.protocol.close import CloseCode
 from gateway.runtime import health
+from gateway.runtime.webhook import WebhookState
 from gateway.telemetry.metrics import (
     BUS_STATES,
     CACHE_LEVELS,
     MODES,
     SESSION_STATES,
+    WEBHOOK_STATES,
     BusReadings,
+    EventReadings,
     Metrics,
     Readings,
 )
@@ -109,6 +112,22 @@ def test_a_cache_that_is_kept_elsewhere_has_no_size_here() -> None:
 def test_every_mode_of_health_and_every_level_of_the_cache_has_its_series() -> None:
     assert MODES == health.MODES
     assert get_args(shelf.Level) == CACHE_LEVELS
+    assert get_args(WebhookState) == WEBHOOK_STATES
+
+
+def test_what_became_of_events_is_read_when_asked_for() -> None:
+    metrics = Metrics()
+    now = EventReadings(
+        waiting=1, dropped=2, purged=3, lost=4, webhook="failing", delivered=5, failed=6, behind=7, lag_s=8.5
+    )
+    metrics.follow(lambda: Readings(events=now))
+    seen = samples(metrics)
+    counted = ("events_dropped", "events_purged", "webhook_lost", "webhook_delivered", "webhook_failed")
+    assert [seen[f"gateway_{name}_total"] for name in counted] == [2, 3, 4, 5, 6]
+    levels = ("events_waiting", "webhook_lag_events", "webhook_lag_seconds")
+    assert [seen[f"gateway_{name}"] for name in levels] == [1, 7, 8.5]
+    states = [seen[f'gateway_webhook_state{{state="{each}"}}'] for each in WEBHOOK_STATES]
+    assert states == [0, 0, 0, 1, 0]
 
 
 def test_a_peer_cannot_make_labels() -> None:
