@@ -202,7 +202,10 @@ class Leases:
 
     async def flush_live(self) -> None:
         """Write what has gathered for the indexes. Unavailable: it stays for the next time."""
-        await _together(self._flush_connections(), self._flush_departed())
+        if self._departed:
+            await _together(self._flush_connections(), self._flush_departed())
+        else:
+            await self._flush_connections()
 
     async def _flush_connections(self) -> None:
         connections = _taken(self._changed)
@@ -243,16 +246,27 @@ class Leases:
                 kept = each.kept = resumption.kept(name, value, sessions, each.seen.values())
                 others.append((name, value))
             digests[kept.digest] = each
-        (taken, lost), known = await _together(self._resumption.renew(same), self._resumption.put(others))
+        taken, lost = await self._told(same, others)
         # Who has gone meanwhile has had the last word, and nothing is said after it.
         again = [(each, stamped(_record(digests[each]))) for each in lost if _is_here(digests[each])]
-        used = taken | known | await self._resumption.put(again)
+        used = taken | await self._resumption.put(again)
         gone = [digests[each] for each in used if _is_here(digests[each])]
         for connection in gone:
             self._step_aside(connection)
         if gone:
             # They were taken out by whoever used their tokens; we may have put them in again since.
             await self._live.forget([connection.entry for connection in gone])
+
+    async def _told(
+        self, same: Sequence[Kept], others: Sequence[tuple[str, bytes]]
+    ) -> tuple[set[str], set[str]]:
+        """Renew some records and put others. The digests used up already, and those to be put anew."""
+        if not others:
+            return await self._resumption.renew(same)
+        if not same:
+            return await self._resumption.put(others), set()
+        (taken, lost), known = await _together(self._resumption.renew(same), self._resumption.put(others))
+        return taken | known, lost
 
     async def _assert(self, connections: "Sequence[Connection]") -> None:
         # Whoever departs from here on is forgotten by a later call.

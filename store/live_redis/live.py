@@ -174,9 +174,10 @@ class RedisLive:
     ) -> tuple[set[str], set[str]]:
         """Run a script that tells the places of what has been taken and, below zero, of what is lost."""
         calls: Calls[str] = Calls(script, self._wire.slot_in, ttl_ms)
+        begin = self._keys.once(kind, "").encode()
         calls.extend(
             [digest for digest, _ in entries],
-            [word(self._keys.once(kind, digest).encode()) for digest, _ in entries],
+            [word(begin + digest.encode()) for digest, _ in entries],
             [word(value) for _, value in entries],
             repeat(1, len(entries)),
         )

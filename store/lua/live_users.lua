@@ -22,7 +22,7 @@ for place = 1, #KEYS / 2 do
   for word in string.gmatch(ARGV[place + 1], '%S+') do
     if not id then
       id = word
-      redis.call('ZREMRANGEBYSCORE', connections, '-inf', over)
+      -- Those whose lease has ended are taken out when one more is admitted.
       redis.call('ZADD', connections, ending, id)
       lengthen(connections)
       redis.call('ZREMRANGEBYSCORE', sessions, '-inf', over)

@@ -6,17 +6,19 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import cast
 from uuid import uuid4
 
 import pytest
 
 from gateway.fanout import presence as presence_module
 from loadtest.servers.redis import RedisServer
+from store.live_redis.live import RedisLive
 from tests.runtime.nodes import Cluster, Ground, nodes
 from tests.runtime.test_leases import attached, flushed, opened
 from tests.runtime.world import Client
 from tests.store.backends.rewind import Contents
-from tests.waiting import until
+from tests.waiting import later, until
 
 
 @pytest.fixture
@@ -147,6 +149,23 @@ async def test_after_everything_is_lost_all_keys_are_the_nodes_truth_within_one_
                 connection.renew(node.clock.monotonic() + 20.0)  # as its heartbeat does
         await flushed(cluster)
         assert entries(contents) == before
+
+
+async def test_redis_is_asked_less_than_ten_times_a_second_however_many_are_renewed(
+    tmp_path: Path, ground: Ground
+) -> None:
+    async with nodes(tmp_path, 1, ground=ground) as cluster:
+        clients = [await cluster.client(0, f"u{number}") for number in range(20)]
+        for client in clients:
+            await client.open()
+        await settled(cluster)
+        (node,), live = cluster.nodes, cast(RedisLive, cluster.lives[0]._store)
+        begun, before = node.clock.monotonic(), live.round_trips
+        for turn in range(75):
+            node.leases.changed(clients[turn % 20].connection)
+            await later(0.02)
+        trips, seconds = live.round_trips - before, node.clock.monotonic() - begun
+        assert 3 <= trips < 10 * seconds
 
 
 async def test_what_a_node_leaves_when_it_dies_is_gone_with_its_leases(

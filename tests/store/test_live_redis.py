@@ -283,6 +283,8 @@ async def test_one_server_of_a_cluster_that_has_lost_everything_is_told_it_again
             assert contents.everything() != whole
             await live.assert_connections(entries, lease_ms=LEASE_MS)
             assert contents.everything() == whole
+            found = [each for n in range(7) for each in await live.connections_of_session("t", f"s{n}")]
+            assert len(found) == len(entries)
     await live.close()
 
 
