@@ -17,8 +17,8 @@ _NOTE: Final = """
 _FIRST: Final = "SELECT id, at FROM events WHERE id > ? ORDER BY id LIMIT ?"
 _UNDELIVERED: Final = "SELECT count(*) FROM events WHERE id > ? AND id <= ?"
 
-# One process serves from the file: a lease that ends later than ours would is from before a clock was put
-# back.
+# Nobody holds a turn for as long as this: a lease that ends later is from before a clock was put back.
+_MOST_LEASE_MS: Final = 600_000
 _HOLD: Final = """
     UPDATE outbox SET holder = ?, held_until = ?
     WHERE one = 1 AND (holder = ? OR held_until <= ? OR held_until > ?)
@@ -55,5 +55,5 @@ def hold(db: sqlite3.Connection, node: str, delivered: int, lease_ms: int) -> in
     """Be the one node that delivers."""
     db.execute(_DELIVERED, (delivered, delivered))
     now = time.time_ns() // 1_000_000
-    rows = db.execute(_HOLD, (node, now + lease_ms, node, now, now + lease_ms)).fetchall()
+    rows = db.execute(_HOLD, (node, now + lease_ms, node, now, now + _MOST_LEASE_MS)).fetchall()
     return rows[0][0] if rows else None

@@ -1,6 +1,7 @@
 """Joins and leaves become events: gathered, written once, over any number of nodes."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -132,10 +133,11 @@ class Gathering:
 
 
 @pytest.fixture
-async def gathering(tmp_path: Path) -> Gathering:
+async def gathering(tmp_path: Path) -> AsyncIterator[Gathering]:
     log = SqliteLog(tmp_path)
     await log.start()
-    return Gathering(log)
+    yield Gathering(log)
+    await log.close()
 
 
 async def test_joins_go_to_the_log_together(gathering: Gathering) -> None:
@@ -147,7 +149,6 @@ async def test_joins_go_to_the_log_together(gathering: Gathering) -> None:
     assert await gathering.users() == [f"u{number}" for number in range(1200)]
     await gathering.events.flush()
     assert gathering.log.asked["note"] == 3
-    await gathering.truth.close()
 
 
 async def test_while_the_log_is_away_joins_wait_and_then_are_written_once(gathering: Gathering) -> None:
@@ -170,7 +171,6 @@ async def test_while_the_log_is_away_joins_wait_and_then_are_written_once(gather
     await gathering.events.flush()
     assert gathering.events.waiting == 0
     assert await gathering.users() == ["bob"]
-    await gathering.truth.close()
 
 
 async def test_above_the_bound_the_oldest_is_dropped_and_counted(
@@ -189,4 +189,3 @@ async def test_above_the_bound_the_oldest_is_dropped_and_counted(
     gathering.log.answering.set()
     await flushing
     assert await gathering.users() == ["first", "u2", "u3", "u4", "u5", "u6"]
-    await gathering.truth.close()

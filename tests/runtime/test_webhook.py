@@ -246,6 +246,16 @@ async def test_how_far_behind_it_is_can_be_seen_while_it_fails(stage: Stage) -> 
     assert node.lag_s == 7.0 + webhook_module.PAUSE_MOST_S + 1
 
 
+async def test_what_has_just_come_is_behind_before_it_is_counted(stage: Stage) -> None:
+    await stage.happen(1)
+    node = stage.node()
+    await node.deliver()
+    await stage.happen(50)
+    stage.receiver.usual = status(500)
+    await node.deliver()
+    assert node.behind == 50
+
+
 async def test_what_is_purged_undelivered_is_counted_and_what_follows_is_delivered(stage: Stage) -> None:
     stage.receiver.usual = status(400)
     now = stage.clock.now_ms()
@@ -283,6 +293,25 @@ async def test_while_the_log_is_away_nothing_is_sent_and_nothing_lost(stage: Sta
         await node.deliver()
     log.failure = None
     await node.deliver()
+    assert stage.receiver.taken == ids
+
+
+async def test_what_the_log_was_not_told_is_told_at_the_end(stage: Stage) -> None:
+    ids = await stage.happen(2)
+    log = WatchedLog(stage.log)
+    settings = WebhookSettings(stage.receiver.url, SECRETS[:1], 5.0)
+    node = Webhook(settings, log, stage.clock, "n1")
+
+    async def take_while_the_log_goes(writer: asyncio.StreamWriter) -> None:
+        log.failure = Unavailable("away")
+        await status(200)(writer)
+
+    stage.receiver.plan = [take_while_the_log_goes]
+    with pytest.raises(Unavailable):
+        await node.deliver()
+    log.failure = None
+    await node.finish()
+    await stage.node("n2").deliver()
     assert stage.receiver.taken == ids
 
 
@@ -380,6 +409,22 @@ async def test_a_node_that_slept_past_its_turn_may_repeat_and_skips_nothing(
     ids = await stage.happen(2)
     await other.deliver()
     assert stage.receiver.taken == [*ids[:3], *ids]
+
+
+async def test_who_has_lost_the_turn_sends_nothing_more(stage: Stage, short_turn: None) -> None:
+    await stage.happen(1)
+    one, two = stage.node("n1"), stage.node("n2", timeout_s=1000.0)
+    await one.deliver()
+
+    async def took_over() -> bool:
+        await two.deliver()
+        return two.state == "delivering"
+
+    await until(took_over)
+    await stage.happen(1)
+    stage.clock.pass_s(1)
+    await one.deliver()
+    assert (one.state, len(stage.receiver.requests)) == ("standby", 1)
 
 
 async def test_a_turn_is_not_written_anew_each_second(stage: Stage) -> None:

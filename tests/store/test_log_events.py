@@ -213,6 +213,13 @@ async def test_one_node_delivers_and_the_others_wait(log: Log) -> None:
     assert await log.hold_delivery("n1", delivered=0, lease_ms=60_000) is None
 
 
+async def test_whoever_has_no_turn_can_let_go_of_none(log: Log) -> None:
+    assert await log.hold_delivery("n1", delivered=0, lease_ms=60_000) == 0
+    assert await log.hold_delivery("n2", delivered=0, lease_ms=0) is None
+    assert await log.hold_delivery("n3", delivered=0, lease_ms=60_000) is None
+    assert await log.hold_delivery("n1", delivered=0, lease_ms=60_000) == 0
+
+
 async def test_a_lease_that_is_over_is_anybodys(log: Log) -> None:
     assert await log.hold_delivery("n1", delivered=3, lease_ms=1) == 3
 

@@ -1,5 +1,7 @@
 """Events in Postgres while several read them: whoever asks is told what had been committed before."""
 
+import time
+
 from store.log_postgres import events
 from store.log_postgres.connection import connect
 from tests.store.making import opened
@@ -15,3 +17,14 @@ async def test_an_event_that_another_reader_is_numbering_is_not_missed(databases
             task = await blocked(beside, log.events(after=0, limit=10))
         assert [event.session for event in await task] == [session.id]
         beside.terminate()
+
+
+async def test_a_node_whose_clock_is_fast_purges_nothing_before_its_time(databases: Databases) -> None:
+    now, day = time.time_ns() // 1_000_000, 86_400_000
+    async with databases.fresh() as url, nodes(url, 1) as (log,):
+        for age in (3 * day, 0):
+            await opened(log, created_at=now - age)
+        fast = now + 10 * day
+        purged = await log.purge_events(before=fast - 2 * day, now=fast, limit=100)
+        assert (purged.events, purged.is_done) == (1, True)
+        assert len(await log.events(after=0, limit=10)) == 1
