@@ -18,8 +18,8 @@ from store.types import Attendance, AttendanceKind, ConnectionEntry, Event
 # Joins and leaves that wait for the log, some 500 bytes each: 5 MiB at most. Above this the oldest is
 # dropped, and counted: what is still true of who is where, the indexes say.
 WAITING_LIMIT: Final = 10_000
-# In one transaction: some 10 ms of Postgres.
-BATCH: Final = 500
+# In one transaction: some 10 ms of either database, in which an embedded gateway commits no message.
+BATCH: Final = 100
 
 PURGE_S: Final = 60.0
 PURGE_BATCH: Final = 1_000

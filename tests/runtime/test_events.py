@@ -8,6 +8,7 @@ import pytest
 
 from gateway.fanout import presence as presence_module
 from gateway.runtime import events as events_module
+from gateway.runtime import node as node_module
 from gateway.runtime.events import Events
 from gateway.runtime.webhook import WebhookSettings
 from store.errors import Unavailable
@@ -16,9 +17,9 @@ from store.log_sqlite.log import SqliteLog
 from store.types import Event
 from tests.auth.makers import StandingClock
 from tests.runtime.conftest import Place
-from tests.runtime.nodes import Cluster
+from tests.runtime.nodes import Cluster, nodes
 from tests.runtime.receiver import Receiver
-from tests.runtime.world import Client
+from tests.runtime.world import Client, world
 from tests.store.making import entry, opened
 from tests.store.nodes import WatchedLog
 from tests.waiting import until
@@ -116,6 +117,36 @@ async def test_nodes_deliver_what_their_clients_do_each_event_once(place: Place)
         assert [by_kind.count(kind) for kind in ("created", "joined", "closed")] == [6, 6, 6]
 
 
+async def test_a_node_writes_joins_and_purges_old_events_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_module, "PURGE_S", 0.05)
+    async with nodes(tmp_path, 1, events_retention_h=1) as cluster:
+        old = await opened(cluster.log)  # from last year
+        olga = await cluster.client(0, "olga")
+        await olga.open()
+
+        async def is_done() -> bool:
+            events = await cluster.log.events(after=0, limit=10)
+            is_purged = old.id not in [event.session for event in events]
+            return is_purged and "joined" in [event.kind for event in events]
+
+        await until(is_done)
+        assert cluster.nodes[0].events.purged == 1
+
+
+async def test_a_node_that_stops_writes_what_it_has_gathered(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path)
+    async with world(tmp_path) as alone:
+        olga = await alone.client("olga")
+        session = await olga.open()
+        await until(lambda: not olga.connection._is_busy)
+        alone.node.events.left("default", session, "olga")
+    await log.start()
+    assert [event.kind for event in await told(log, "olga")] == ["joined", "left"]
+    await log.close()
+
+
 # -- gathered
 
 
@@ -142,13 +173,13 @@ async def gathering(tmp_path: Path) -> AsyncIterator[Gathering]:
 
 async def test_joins_go_to_the_log_together(gathering: Gathering) -> None:
     session = await opened(gathering.truth)
-    for number in range(1200):
+    for number in range(350):
         gathering.events.joined(entry(user=f"u{number}"), session.id)
     await gathering.events.flush()
-    assert gathering.log.asked["note"] == 3
-    assert await gathering.users() == [f"u{number}" for number in range(1200)]
+    assert gathering.log.asked["note"] == 4
+    assert await gathering.users() == [f"u{number}" for number in range(350)]
     await gathering.events.flush()
-    assert gathering.log.asked["note"] == 3
+    assert gathering.log.asked["note"] == 4
 
 
 async def test_while_the_log_is_away_joins_wait_and_then_are_written_once(gathering: Gathering) -> None:
