@@ -1,209 +1,23 @@
-"""One user with one connection: says, hears, checks what it hears, and writes all of it down."""
+"""What one user says and hears over its connection: it checks what it hears, and writes all of it down."""
 
 import asyncio
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from random import Random
-from typing import Final
+from collections.abc import Mapping
+from typing import Any
 
-from picows import WSError
-
+from tests.cluster.caller import Caller
+from tests.cluster.under_way import Asked, Heard, Saying, is_of, misfits
 from tests.cluster.wire import Frame, Wire
-from tests.evidence.history import History, Op, Record, digest
-from tests.waiting import later
-
-WELCOME_WITHIN_S: Final = 15.0
-# The pauses between tries to come back; shorter than a real client's, so that a short run sees many returns.
-FIRST_RETURN_S: Final = 0.25
-LAST_RETURN_S: Final = 2.0
-# What is kept of signals heard, and of heartbeats that wait for their answer.
-SIGNALS: Final = 20_000
-BEATS: Final = 50
-# What answers what.
-ANSWERS: Final = {
-    "attach": "attached",
-    "close": "closed",
-    "detach": "detached",
-    "history": "history",
-    "presence": "presence",
-    "read": "read",
-    "signal": "signal",
-}
+from tests.evidence.history import Op, Record, digest
+from tests.evidence.sessions import TERMINAL
 
 
-@dataclass(slots=True)
-class Saying:
-    """A message that waits for its ack."""
-
-    id: str
-    session: str
-    text: str
-    metadata: dict[str, int]
-    said_at: float
-
-    @property
-    def frame(self) -> Frame:
-        what = {"session": self.session, "content": self.text, "metadata": self.metadata}
-        return {"type": "send", "id": self.id, **what}
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that waits for its answer; whoever asked may have given up."""
-
-    kind: str
-    session: str
-    since: int | None
-    answer: asyncio.Future[Frame]
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A signal of somebody else: when it was sent and heard, and whether another node brought it."""
-
-    sent_at: float
-    heard_at: float
-    is_from_afar: bool
-
-
-class Speaker:
-    """Comes back by itself when its connection is lost, reads on from its cursors, and says again, under the
-    same id, whatever is not acked.
+class Speaker(Caller):
+    """Says again, under the same id, whatever is not acked, whichever connection it has by then.
 
     `strays` are sentences about what should never have come: an answer to what it did not ask, content of
     another session than the frame says, a cursor it had not named.
     """
-
-    def __init__(
-        self, name: str, token: str, home: Callable[[], str], history: History, chance: Random
-    ) -> None:
-        self.name = name
-        self.token = token
-        self.home = home
-        self.cursors: dict[str, int] = {}  # of the sessions it wants to be in
-        self.titles: dict[str, str] = {}
-        self.heads: dict[str, int] = {}  # the highest seq it has an ack for
-        self.fellows: dict[str, set[str]] = {}  # who may be met there
-        self.unacked: dict[str, Saying] = {}
-        self.said = self.acked = self.duplicates = 0
-        self.connection = self.node = ""
-        self.attached: set[str] = set()
-        self.live: set[str] = set()
-        self.strays: list[str] = []
-        self.failures: list[Exception] = []
-        self.losses: list[str] = []
-        self.refusals: Counter[str] = Counter()
-        self.signals: deque[Heard] = deque(maxlen=SIGNALS)
-        self.events: list[Frame] = []
-        self._history = history
-        self._chance = chance
-        self._wire: Wire | None = None
-        self._welcomed: asyncio.Future[Frame] | None = None
-        self._returning: asyncio.Task[None] | None = None
-        self._is_wanted = False
-        self._resume: str | None = None
-        self._asked_for: dict[str, Asked] = {}
-        self._asked = 0
-        self._known: set[str] = set()  # ids of all it ever said
-        self._beat_s = 25.0
-        self._next_beat = 0.0
-        self._beats: deque[int] = deque(maxlen=BEATS)
-
-    def __str__(self) -> str:
-        state = "connected" if self.is_connected else f"away ({', '.join(self.losses[-1:])})"
-        missing = sorted(set(self.cursors) - self.live)
-        return f"{self.name} on {self.node}: {state}, {len(self.unacked)} unacked, not live in {missing}"
-
-    # -- its life
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it has been welcomed on a socket that is open."""
-        return bool(self.connection) and self._wire is not None and self._wire.is_open
-
-    @property
-    def has_socket(self) -> bool:
-        """Whether its last socket is not quite gone."""
-        return self._wire is not None and self._wire.is_open
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it has caught up in every session it wants to be in, on the present connection."""
-        return self.is_connected and self.live >= self.cursors.keys()
-
-    async def enter(self) -> None:
-        """Connect and be welcome. Its attachments follow."""
-        self._is_wanted = True
-        await self._dial()
-
-    async def leave(self) -> None:
-        """Close for good."""
-        self._is_wanted = False
-        # Not cancelled: in the middle of a handshake its socket would stay open.
-        if self._returning is not None:
-            await self._returning
-        if self._wire is not None:
-            self._wire.close()
-
-    def vanish(self) -> None:
-        """Lose the connection without a word, in the middle of whatever is under way. It will come back."""
-        self.connection = ""
-        if self._wire is not None:
-            self._wire.vanish()
-
-    async def _dial(self) -> None:
-        welcomed = self._welcomed = asyncio.get_running_loop().create_future()
-        wire = self._wire = Wire(self)
-        try:
-            async with asyncio.timeout(WELCOME_WITHIN_S):
-                await wire.open(self.home())
-                attach = [{"session": id, "since": cursor} for id, cursor in self.cursors.items()]
-                hello: Frame = {"type": "hello", "token": self.token, "attach": attach}
-                if self._resume is not None:
-                    hello["resume"], self._resume = self._resume, None
-                wire.say(hello)
-                await welcomed
-        except BaseException:
-            welcomed.cancel()
-            wire.vanish()
-            raise
-
-    async def _come_back(self) -> None:
-        longest = FIRST_RETURN_S
-        while self._is_wanted:
-            await later(self._chance.uniform(0, longest))
-            longest = min(LAST_RETURN_S, longest * 2)
-            try:
-                await self._dial()
-            except (OSError, WSError, TimeoutError) as error:
-                self.losses.append(repr(error))
-            else:
-                return
-
-    def lost(self, wire: Wire) -> None:
-        if wire is not self._wire:
-            return
-        said = f"{wire.close_code} {wire.close_reason}".strip()
-        self.connection = ""
-        self.attached.clear()
-        self.live.clear()
-        self._beats.clear()
-        unanswered, self._asked_for = self._asked_for, {}
-        for asked in unanswered.values():
-            if not asked.answer.done():
-                asked.answer.set_exception(ConnectionResetError(said))
-        if self._welcomed is not None and not self._welcomed.done():
-            self._welcomed.set_exception(ConnectionResetError(said))
-        elif self._is_wanted:
-            self.losses.append(said)
-            self._returning = asyncio.get_running_loop().create_task(
-                self._come_back(), name=f"{self.name} comes back"
-            )
-
-    def failed(self, error: Exception) -> None:
-        self.failures.append(error)
 
     # -- what it says
 
@@ -225,6 +39,16 @@ class Speaker:
         self._known.add(saying.id)
         self._transmit(saying)
 
+    def read(self, session: str) -> None:
+        """Move its read marker to where it is."""
+        if session in self.attached and self._wire is not None and self.cursors[session]:
+            self._wire.say({"type": "read", "session": session, "seq": self.cursors[session]})
+
+    def take_over(self, session: str) -> None:
+        """Attach again where somebody else has taken over."""
+        if self.is_connected and session in self.superseded:
+            self._attach(session)
+
     def signal(self, session: str) -> None:
         """Send something ephemeral that tells when and where it was sent."""
         if session in self.attached and self._wire is not None:
@@ -232,8 +56,12 @@ class Speaker:
             self._wire.say({"type": "signal", "session": session, "name": "now", "data": data})
 
     def beat(self, now: float) -> None:
-        """Send a heartbeat when it is time for one."""
-        if self._wire is not None and self.is_connected and now >= self._next_beat:
+        """Send a heartbeat when it is time for one; vanish when nothing was heard for too long."""
+        if self._wire is None or not self.is_connected or self.is_asleep:
+            return
+        if self.deaf_s is not None and now - self._heard_at > self.deaf_s:
+            self.vanish()
+        elif now >= self._next_beat:
             self._next_beat = now + self._beat_s
             ts = int(now * 1000)
             self._beats.append(ts)
@@ -266,16 +94,21 @@ class Speaker:
             _ = self.ask("attach", session, since=self.cursors[session])
 
     def _transmit(self, saying: Saying) -> None:
-        if saying.id in self.unacked and saying.session in self.attached and self._wire is not None:
-            self._wire.say(saying.frame)
+        session = saying.session
+        if saying.id not in self.unacked or session not in self.attached or self._wire is None:
+            return
+        if session in self.epochs:
+            self._note("transmit", session, sender=self.name, id=saying.id, epoch=self.epochs[session])
+        self._wire.say(saying.frame)
 
     def has_all(self, heads: Mapping[str, int]) -> bool:
         """Whether it was given everything of each of its sessions."""
-        return all(cursor >= heads.get(session, 0) for session, cursor in self.cursors.items())
+        mine = self.cursors.keys() - self.superseded
+        return all(self.cursors[session] >= heads.get(session, 0) for session in mine)
 
     def note_complete(self) -> None:
         """Say that it has everything."""
-        for session in self.cursors:
+        for session in self.cursors.keys() - self.superseded:
             self._note("complete", session)
 
     # -- what it hears
@@ -283,6 +116,7 @@ class Speaker:
     def hear(self, wire: Wire, frame: Frame) -> None:
         if wire is not self._wire:
             return
+        self._heard_at = time.monotonic()
         match frame["type"]:
             case "message":
                 self._message(frame)
@@ -290,11 +124,8 @@ class Speaker:
                 self._ack(frame)
             case "error":
                 self._error(frame)
-            case "signal" if "id" not in frame:
-                data = frame["data"]
-                is_from_afar = data["node"] != self.node
-                self.signals.append(Heard(data["at"], time.monotonic(), is_from_afar))
-                self._expect(frame["session"] in self.attached, "a signal of another session", frame)
+            case "signal" | "read" if "id" not in frame:
+                self._ephemeral(frame)
             case "heartbeat":
                 self._expect(frame["ts"] in self._beats, "an answer to no heartbeat of its own", frame)
                 self._expect(frame["sessions"].keys() <= self.cursors.keys(), "others' sessions", frame)
@@ -303,8 +134,7 @@ class Speaker:
             case "live":
                 self.live.add(frame["session"])
             case "session":
-                self.events.append(frame)
-                self._expect(frame["session"] in self.cursors, "an event of another session", frame)
+                self._event(frame)
             case _:
                 if frame["type"] == "attached":
                     self._attached(frame)
@@ -313,6 +143,32 @@ class Speaker:
                     self.live.discard(frame["session"])
                 if "id" in frame:
                     self._answer(frame)
+
+    def _ephemeral(self, frame: Frame) -> None:
+        kind = frame["type"]
+        self._expect(frame["session"] in self.attached, f"a {kind} of another session", frame)
+        self._note("hear", frame["session"], what=kind, connection=self.connection)
+        if kind == "signal":
+            data = frame["data"]
+            self.signals.append(Heard(data["at"], time.monotonic(), data["node"] != self.node))
+
+    def _event(self, frame: Frame) -> None:
+        session, event = frame["session"], frame["event"]
+        self.events.append(frame)
+        self._expect(session in self.titles, "an event of another session", frame)
+        self._note("hear", session, what=event, connection=self.connection)
+        if event == "superseded":
+            self._lose(session)
+        elif event in TERMINAL:
+            self._lose(session)
+            self.cursors.pop(session, None)
+
+    def _lose(self, session: str) -> None:
+        """Somebody else has taken the session over; to go on, it would have to do so itself."""
+        self.superseded.add(session)
+        self.epochs.pop(session, None)
+        self.attached.discard(session)
+        self.live.discard(session)
 
     def _welcome(self, frame: Frame) -> None:
         self._expect(frame["user"] == self.name, "welcomed as somebody else", frame)
@@ -331,21 +187,28 @@ class Speaker:
         self._expect(frame["since"] == since, f"attached elsewhere than behind {since}", frame)
         self.cursors[session] = since
         self._expect(frame["title"] == self.titles.get(session), "another session's title", frame)
-        self._note("attach", session, seq=since, node=self.node)
+        is_holder = session in self.exclusive and frame["role"] != "reader"
+        epoch = frame["epoch"] if is_holder else None
+        where = {"node": self.node, "connection": self.connection}
+        self._note("attach", session, seq=since, epoch=epoch, **where)
         self.attached.add(session)
+        self.superseded.discard(session)
+        if epoch is not None:
+            self.epochs[session] = epoch
         for saying in self.unacked.values():
             if saying.session == session:
                 self._transmit(saying)
 
     def _message(self, frame: Frame) -> None:
         session, seq = frame["session"], frame["seq"]
-        self._expect(session in self.attached, "a message of a session it is not attached to", frame)
-        self._expect(self.is_of(session, frame["content"]), "a message of another session", frame)
+        self._expect(session in self.attached, "a message of what it is not attached to", frame)
+        self._expect(is_of(session, frame["content"]), "a message of another session", frame)
         self.cursors[session] = seq
         self._note(
             "deliver",
             session,
             seq=seq,
+            connection=self.connection,
             sender=frame["sender"],
             id=frame["client_id"],
             digest=digest(frame["role"], frame["content"], frame["metadata"]),
@@ -370,13 +233,17 @@ class Speaker:
         pause = frame.get("retry_after_ms", 200) / 1000
         session = frame.get("session")
         if (saying := self.unacked.get(id or "")) is not None:
-            if frame["retryable"]:
+            if frame["code"] == "not_attached":
+                pass  # it goes again with the next attachment
+            elif frame["retryable"]:
                 asyncio.get_running_loop().call_later(pause, self._transmit, saying)
             else:
                 del self.unacked[saying.id]
                 self._note("refuse", saying.session, sender=self.name, id=saying.id)
         elif id is not None and id not in self._known:
             self._answer(frame)
+        elif id is None and session in self.exclusive and frame["code"] == "superseded":
+            self._lose(session)
         elif id is None and session in self.cursors and frame["retryable"]:
             # An attachment of the hello that could not be served now.
             asyncio.get_running_loop().call_later(pause, self._attach, session)
@@ -389,46 +256,21 @@ class Speaker:
             self._expect(False, "an answer to no request of its own", frame)
             return
         if frame["type"] == "error":
+            if asked.kind == "attach" and frame["code"] == "superseded":
+                self._lose(asked.session)
             if asked.kind == "attach" and frame["retryable"]:
                 pause = frame.get("retry_after_ms", 200) / 1000
                 asyncio.get_running_loop().call_later(pause, self._attach, asked.session)
         else:
-            self._expect(frame["session"] == asked.session, f"an answer not about {asked.session}", frame)
-            self._expect(frame["type"] == ANSWERS[asked.kind], f"no answer to {asked.kind}", frame)
-            texts = [message["content"] for message in frame.get("messages", ())]
-            self._expect(all(self.is_of(asked.session, text) for text in texts), "others' history", frame)
-            users = {user["user"] for user in frame.get("users", ())}
-            self._expect(users <= self.fellows.get(asked.session, users), "others' presence", frame)
+            for misfit in misfits(asked, frame, self.fellows.get(asked.session)):
+                self._expect(False, misfit, frame)
         if not asked.answer.done():
             asked.answer.set_result(frame)
-
-    def is_of(self, session: str, content: str) -> bool:
-        """Whether a text was made for this session: everybody here begins with its id."""
-        return content.startswith(session)
 
     def _expect(self, holds: bool, otherwise: str, frame: Frame) -> None:
         if not holds:
             self.strays.append(f"{self.name} got {otherwise}: {str(frame)[:300]}")
+            self._note("stray", str(frame.get("session", "")), what=self.strays[-1])
 
-    def _note(
-        self,
-        op: Op,
-        session: str,
-        *,
-        seq: int | None = None,
-        sender: str | None = None,
-        id: str | None = None,
-        **more: str,
-    ) -> None:
-        self._history.add(
-            Record(
-                client=self.name,
-                op=op,
-                at=time.monotonic(),
-                session=session,
-                seq=seq,
-                sender=sender,
-                id=id,
-                **more,
-            )
-        )
+    def _note(self, op: Op, session: str, **said: Any) -> None:
+        self._history.add(Record(client=self.name, op=op, at=time.monotonic(), session=session, **said))

@@ -49,17 +49,14 @@ class Trial:
         """Let something go wrong while the block runs."""
         return happening(fault, self.history)
 
-    async def verdict(self, *, within: float = 30.0) -> list[Violation | str]:
-        """Wait until all is answered and complete, send everybody home, and hold all against the log.
-
-        What reached somebody it was not meant for is in it too, as a sentence.
-        """
+    async def verdict(self, *, within: float = 30.0) -> list[Violation]:
+        """Wait until all is answered and complete, send everybody home, and hold all against the log."""
         await self.crowd.settle(within=within)
         await self.crowd.leave()
         self.crowd.raise_failures()
         if self.world.ground is not None:
             await until_true(self.world, self.crowd, FORGOTTEN, within=FORGOTTEN_WITHIN_S)
-        return [*check(self.history.records, await self._stored()), *self.crowd.strays]
+        return check(self.history.records, await self._stored())
 
     async def until_indexes_are_true(self) -> None:
         """Wait for as long as one heartbeat may take on a busy machine; AssertionError with what is wrong."""

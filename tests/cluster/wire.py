@@ -70,6 +70,16 @@ class Wire(WSListener):
         own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
 
+    def pause(self) -> None:
+        """Read nothing more: what comes waits, first here, then at the other side."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.underlying_transport.pause_reading()
+
+    def unpause(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.underlying_transport.resume_reading()
+
     # -- picows
 
     def on_ws_connected(self, transport: WSTransport) -> None:

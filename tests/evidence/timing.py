@@ -83,3 +83,19 @@ def while_(fault: str, records: Sequence[Record]) -> tuple[float, float]:
     begin = next(record.at for record in records if record.op == "begin" and record.client == fault)
     ends = (record.at for record in records if record.op == "end" and record.client == fault)
     return begin, next(ends, float("inf"))
+
+
+def silences(records: Sequence[Record], begin: float, end: float) -> dict[str, float]:
+    """For how long each client heard nothing between two moments, at the longest; acks count as hearing."""
+    heard: dict[str, float] = {}
+    longest: dict[str, float] = {}
+    for record in records:
+        if record.op == "attach" and record.at <= begin:
+            heard.setdefault(record.client, begin)
+        elif record.op in ("deliver", "hear", "ack") and begin < record.at < end:
+            since = heard.get(record.client, begin)
+            longest[record.client] = max(longest.get(record.client, 0.0), record.at - since)
+            heard[record.client] = record.at
+    for client, since in heard.items():
+        longest[client] = max(longest.get(client, 0.0), end - since)
+    return longest
