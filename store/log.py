@@ -4,7 +4,7 @@ Backends stand beside it.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from store.types import (
@@ -30,6 +30,9 @@ from store.types import (
     Standing,
     Tally,
 )
+
+# Asks the database, each time.
+Tallier = Callable[[], Awaitable[Tally]]
 
 
 class Log(Protocol):
@@ -90,13 +93,13 @@ class Log(Protocol):
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         """Where each of these sessions stands, of those that exist; ended ones too."""
 
-    async def tally(self, sessions: Sequence[str]) -> Tally:
-        """The sums of what `standings` would say of these sessions, each spelled as it spells them.
+    def tallier(self, sessions: Sequence[str]) -> Tallier:
+        """Make a call that takes the tally of these sessions: the sums of what `standings` would say.
 
-        Two tallies of the same sessions are equal exactly if each of them stands where it stood, and so is
-        the sum of standings read at different times and a later tally: no head, version or epoch ever goes
-        back, an end raises the version, and a session that is gone is missing from the count. Much cheaper
-        than `standings`.
+        Two tallies are equal exactly if each session stands where it stood, and so are a sum of standings,
+        of whatever times, and a later tally: no head, version or epoch ever goes back, an end raises the
+        version, and a session that is gone is missing from the count. The ids are such as `standings` has
+        answered with; what it costs to name many of them is paid here, once.
         """
 
     # -- sessions

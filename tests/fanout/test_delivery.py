@@ -19,7 +19,7 @@ from gateway.fanout.room import Attachment
 from gateway.protocol import replies
 from store.bus import Bus
 from store.errors import Unavailable
-from store.log import Log
+from store.log import Log, Tallier
 from store.types import Access, Message, Session, Standing, Tally
 from tests.waiting import later, turns, until
 
@@ -60,10 +60,14 @@ class ListLog:
             raise Unavailable("away")
         return dict.fromkeys(sessions, Standing(head=self.head, version=1, epoch=1, end_reason=None))
 
-    async def tally(self, sessions: list[str]) -> Tally:
-        if self.is_away:
-            raise Unavailable("away")
-        return Tally(sessions=len(sessions), steps=len(sessions) * (self.head + 1 + 1))
+    def tallier(self, sessions: list[str]) -> Tallier:
+        async def tally() -> Tally:
+            await turns()
+            if self.is_away:
+                raise Unavailable("away")
+            return Tally(sessions=len(sessions), steps=len(sessions) * (self.head + 1 + 1))
+
+        return tally
 
 
 class Quiet:

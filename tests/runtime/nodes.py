@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from store.bus_memory import MemoryBus
 from store.delivery import Delivery
 from store.errors import Unavailable
 from store.live import Live
-from store.log import Log
+from store.log import Log, Tallier
 from store.open import Places, Stores, migrate_log, open_stores
 from store.types import ConnectionEntry
 from tests.runtime.world import Client, World
@@ -212,9 +212,13 @@ class Shared:
     def prepared(self, entry: ConnectionEntry) -> ConnectionEntry:
         return cast(Live, self._store).prepared(entry)
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
+    def tallier(self, sessions: Sequence[str]) -> Tallier:
+        return self._shared(cast(Log, self._store).tallier(sessions))
 
+    def __getattr__(self, name: str) -> Any:
+        return self._shared(getattr(self._store, name))
+
+    def _shared(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(*given: Any, **more: Any) -> Any:
             self.asked += 1
             if self.delay_s:

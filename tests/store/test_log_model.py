@@ -352,7 +352,7 @@ class LogMachine(RuleBasedStateMachine):
             )
             for id, session in self.model.sessions.items()
         }
-        assert self.run(self.log.tally([*self.model.sessions, NOWHERE])) == Tally(
+        assert self.run(self.log.tallier([*self.model.sessions, NOWHERE])()) == Tally(
             sessions=len(self.model.sessions),
             steps=sum(len(s.messages) + s.version + s.epoch for s in self.model.sessions.values()),
         )

@@ -349,11 +349,11 @@ async def test_a_tally_of_2000_sessions_looks_at_no_others(beside: Connection) -
         "INSERT INTO sessions (id, tenant_id, user_id, kind, exclusive, title, metadata, context, last_at, "
         "created_at, updated_at) "
         "SELECT gen_random_uuid(), 't', 'alice', 'persistent', false, '', '{}', '{}', now(), now(), now() "
-        "FROM generate_series(1, 6000) RETURNING id"
+        "FROM generate_series(1, 6000) RETURNING id::text"
     )
     await beside.execute("ANALYZE sessions")
     explain = f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {messages._TALLY}"
-    plan = [line for (line,) in await beside.fetch(explain, [id for (id,) in ids[::3]])]
+    plan = [line for (line,) in await beside.fetch(explain, messages.ids([id for (id,) in ids[::3]]))]
     assert any("sessions_pkey" in line for line in plan)
     assert any("Index Cond: (id = ANY" in line for line in plan)
     assert any("Scan" in line and "rows=2000" in line for line in plan), plan

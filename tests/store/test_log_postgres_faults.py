@@ -88,7 +88,7 @@ def everything(log: PostgresLog, session: Session) -> list[Callable[[], Awaitabl
         lambda: log.read(id, after=0, limit=5),
         lambda: log.read_before(id, before=5, limit=5),
         lambda: log.standings([id]),
-        lambda: log.tally([id]),
+        log.tallier([id]),
         lambda: log.create(new_session(), limit=100_000),
         lambda: log.get("t", id),
         lambda: log.access("t", id, "alice"),
@@ -175,7 +175,7 @@ async def test_when_all_backends_are_terminated_no_read_fails(server: PostgresSe
                 log.get("t", session.id),
                 log.read(session.id, after=0, limit=5),
                 log.standings([session.id]),
-                log.tally([session.id]),
+                log.tallier([session.id])(),
                 log.extend({session.id: NOW}),
                 log.ping(),
             )

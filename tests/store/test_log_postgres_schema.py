@@ -305,7 +305,7 @@ async def use_everything(log: PostgresLog) -> None:
     await log.read(session.id, after=0, limit=5)
     await log.read_before(session.id, before=9, limit=5)
     await log.standings([session.id])
-    await log.tally([session.id])
+    await log.tallier([session.id])()
     await log.create(new_session(), limit=9)
     await log.get("t", session.id)
     await log.access("t", session.id, "alice")

@@ -1,4 +1,4 @@
-"""What `Log.tally` promises: equal exactly if none of the sessions has moved."""
+"""What `Log.tallier` promises: equal exactly if none of the sessions has moved."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
@@ -52,24 +52,25 @@ async def test_a_tally_is_the_sum_of_the_standings(log: Log) -> None:
     await log.take_over("t", made[0].id)
     await log.end("t", made[2].id, "closed", now=NOW)
     ids = [session.id for session in made]
-    assert await log.tally(ids) == Tally(sessions=3, steps=(5 + 1 + 2) + (1 + 2 + 1) + (0 + 2 + 1))
-    assert await log.tally(ids) == summed((await log.standings(ids)).values())
-    assert type((await log.tally(ids)).steps) is int
+    assert await log.tallier(ids)() == Tally(sessions=3, steps=(5 + 1 + 2) + (1 + 2 + 1) + (0 + 2 + 1))
+    assert await log.tallier(ids)() == summed((await log.standings(ids)).values())
+    assert type((await log.tallier(ids)()).steps) is int
 
 
 async def test_what_does_not_exist_or_is_named_twice_adds_nothing(log: Log) -> None:
     one, *_ = await batch(log)
-    assert await log.tally([one.id, new_id(), one.id]) == Tally(sessions=1, steps=7)
-    assert await log.tally([new_id()]) == await log.tally([]) == Tally(sessions=0, steps=0)
+    assert await log.tallier([one.id, new_id(), one.id])() == Tally(sessions=1, steps=7)
+    assert await log.tallier([new_id()])() == await log.tallier([])() == Tally(sessions=0, steps=0)
 
 
 @pytest.mark.parametrize("move", MOVES)
 async def test_whatever_moves_one_session_changes_the_tally(log: Log, move: str) -> None:
     made = await batch(log)
     ids = [session.id for session in made]
-    before = await log.tally(ids)
+    tally = log.tallier(ids)
+    before = await tally()
     await MOVES[move](log, made[1])
-    after = await log.tally(ids)
+    after = await tally()
     assert after.sessions == before.sessions
     assert after.steps > before.steps
     assert after == summed((await log.standings(ids)).values())
@@ -79,9 +80,10 @@ async def test_whatever_moves_one_session_changes_the_tally(log: Log, move: str)
 async def test_what_nobody_is_told_of_leaves_the_tally_as_it_was(log: Log, stay: str) -> None:
     made = await batch(log)
     ids = [session.id for session in made]
-    before = await log.tally(ids)
+    tally = log.tallier(ids)
+    before = await tally()
     await STAYS[stay](log, made[1])
-    assert await log.tally(ids) == before
+    assert await tally() == before
 
 
 async def test_standings_read_at_different_times_add_up_to_a_later_tally(log: Log) -> None:
@@ -90,12 +92,12 @@ async def test_standings_read_at_different_times_add_up_to_a_later_tally(log: Lo
     for session in made:
         read += (await log.standings([session.id])).values()
         await log.append([draft(other) for other in made[len(read) :]])
-    assert await log.tally([session.id for session in made]) == summed(read)
+    assert await log.tallier([session.id for session in made])() == summed(read)
 
 
 async def test_two_thousand_sessions_are_one_tally(log: Log) -> None:
     made = await batch(log)
     ids = [session.id for session in made] + [new_id() for _ in range(1_997)]
     before = log.queries["tally"]
-    assert (await log.tally(ids)).sessions == 3
+    assert (await log.tallier(ids)()).sessions == 3
     assert log.queries["tally"] == before + 1
