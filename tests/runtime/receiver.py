@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -62,7 +63,8 @@ async def hang(writer: asyncio.StreamWriter) -> None:
 class Receiver:
     """Keeps every request, and answers in the ways of its plan; when that is over, in its usual way."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.requests: list[Request] = []
         self.plan: list[Way] = []
         self.usual: Way = status(200)
@@ -72,7 +74,8 @@ class Receiver:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/events?to=me"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/events?to=me"
 
     @property
     def taken(self) -> list[int]:
@@ -80,7 +83,7 @@ class Receiver:
         return [id for request in self.requests for id in request.ids]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(

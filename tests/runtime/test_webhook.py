@@ -1,9 +1,8 @@
 """Events are delivered in order and at least once, to a receiver that does what it likes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
 from pathlib import Path
-from random import Random
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,56 +11,11 @@ from gateway.runtime import webhook as webhook_module
 from gateway.runtime.events import HOUR_MS, Events
 from gateway.runtime.webhook import Webhook, WebhookSettings
 from store.errors import Unavailable
-from store.log_sqlite.log import SqliteLog
-from tests.auth.makers import StandingClock
+from tests.auth.makers import certify
 from tests.runtime.receiver import Receiver, Way, cut, endless, hang, status
+from tests.runtime.stage import SECRETS, Stage
 from tests.store.making import opened
 from tests.store.nodes import WatchedLog
-from tests.waiting import later, until
-
-SECRETS = ("an old secret of the tests, long enough", "a new secret of the tests, long enough")
-
-
-class Stage:
-    """A log, a receiver, a clock that stands, and nodes that deliver."""
-
-    def __init__(self, log: SqliteLog, receiver: Receiver) -> None:
-        self.log = log
-        self.receiver = receiver
-        self.clock = StandingClock()
-
-    def node(self, name: str = "n1", timeout_s: float = 5.0, url: str | None = None) -> Webhook:
-        settings = WebhookSettings(url or self.receiver.url, SECRETS[:1], timeout_s)
-        return Webhook(settings, self.log, self.clock, name)
-
-    async def happen(self, count: int) -> list[int]:
-        """Let so many things happen; the ids of all events there are."""
-        for _ in range(count):
-            await opened(self.log)
-        return [event.id for event in await self.log.events(after=0, limit=10_000)]
-
-    async def again(self, *nodes: Webhook) -> None:
-        """Deliver once more, after the longest pause there is."""
-        self.clock.pass_s(webhook_module.PAUSE_MOST_S + 1)
-        for node in nodes:
-            await node.deliver()
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    log = SqliteLog(tmp_path)
-    await log.start()
-    async with Receiver() as receiver:
-        yield Stage(log, receiver)
-    await log.close()
-
-
-@pytest.fixture
-def short_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn of 0.3 s."""
-    monkeypatch.setattr(webhook_module, "TURN_MARGIN_S", 0.0)
-    monkeypatch.setattr(webhook_module, "TURN_TIMEOUTS", 0.06)
-
 
 # -- when all is well
 
@@ -168,6 +122,26 @@ async def test_a_receiver_that_hangs_is_given_up_in_time(stage: Stage) -> None:
     assert (node.state, node.failed) == ("failing", 1)
     await stage.again(node)
     assert stage.receiver.taken == ids * 2
+
+
+async def test_over_https_only_those_are_told_whom_the_machine_trusts(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await stage.happen(150)
+    certificate = certify(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    async with Receiver(tls) as receiver:
+        node = stage.node(url=receiver.url)
+        await node.deliver()
+        assert (node.state, receiver.requests) == ("failing", [])
+        # Whom it trusts is read again after a failure, and not for each request.
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        await stage.again(node)
+        monkeypatch.delenv("SSL_CERT_FILE")
+        more = await stage.happen(1)
+        await node.deliver()
+        assert receiver.taken == more == [*ids, more[-1]]
 
 
 async def test_an_address_where_nobody_is_costs_a_try_and_no_fault(stage: Stage) -> None:
@@ -280,7 +254,7 @@ async def test_what_is_purged_undelivered_is_counted_and_what_follows_is_deliver
 async def test_while_the_log_is_away_nothing_is_sent_and_nothing_lost(stage: Stage) -> None:
     await stage.happen(150)
     log = WatchedLog(stage.log)
-    settings = WebhookSettings(stage.receiver.url, SECRETS[:1], 5.0)
+    settings = WebhookSettings(stage.receiver.url, SECRETS, 5.0)
     node = Webhook(settings, log, stage.clock, "n1")
     log.failure = Unavailable("away")
     with pytest.raises(Unavailable):
@@ -299,7 +273,7 @@ async def test_while_the_log_is_away_nothing_is_sent_and_nothing_lost(stage: Sta
 async def test_what_the_log_was_not_told_is_told_at_the_end(stage: Stage) -> None:
     ids = await stage.happen(2)
     log = WatchedLog(stage.log)
-    settings = WebhookSettings(stage.receiver.url, SECRETS[:1], 5.0)
+    settings = WebhookSettings(stage.receiver.url, SECRETS, 5.0)
     node = Webhook(settings, log, stage.clock, "n1")
 
     async def take_while_the_log_goes(writer: asyncio.StreamWriter) -> None:
@@ -313,138 +287,3 @@ async def test_what_the_log_was_not_told_is_told_at_the_end(stage: Stage) -> Non
     await node.finish()
     await stage.node("n2").deliver()
     assert stage.receiver.taken == ids
-
-
-# -- cancelled, and many
-
-
-async def test_who_is_cancelled_in_the_middle_of_a_request_loses_nothing(stage: Stage) -> None:
-    ids = await stage.happen(3)
-    stage.receiver.plan = [hang]
-    node = stage.node()
-    task = asyncio.ensure_future(node.deliver())
-    await until(lambda: len(stage.receiver.requests) == 1)
-    task.cancel()
-    await asyncio.wait([task])
-    await node.finish()
-    await stage.node("n2").deliver()
-    assert stage.receiver.taken == ids * 2
-
-
-@pytest.mark.parametrize("seed", range(4))
-async def test_whenever_it_is_cancelled_every_event_comes_in_order(
-    stage: Stage, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(webhook_module, "BATCH", 3)
-    chance = Random(seed)  # noqa: S311 - when it happens
-    ids = await stage.happen(40)
-    name = 0
-    while not stage.receiver.requests or stage.receiver.taken[-1] != ids[-1]:
-        stage.receiver.plan = [chance.choice([status(200), status(200), status(500), cut])]
-        node = stage.node(f"n{name}")
-        name += 1
-        task = asyncio.ensure_future(node.deliver())
-        # Later and later, so that it comes to an end on a machine of any speed.
-        await later(chance.random() * 0.003 * (9 + name))
-        task.cancel()
-        await asyncio.wait([task])
-        await node.finish()
-    await stage.node("last").deliver()
-    seen: list[int] = []
-    for request in stage.receiver.requests:
-        assert request.ids[0] <= (seen[-1] if seen else 0) + 1, "nothing is left out"
-        seen += [id for id in request.ids if not seen or id > seen[-1]]
-    assert seen == ids
-
-
-async def test_of_two_nodes_one_delivers_and_the_other_takes_over_when_it_stops(stage: Stage) -> None:
-    ids = await stage.happen(5)
-    one, two = stage.node("n1"), stage.node("n2")
-    await asyncio.gather(one.deliver(), two.deliver())
-    assert stage.receiver.taken == ids
-    assert {one.state, two.state} == {"delivering", "standby"}
-    holder, other = (one, two) if one.state == "delivering" else (two, one)
-    ids = await stage.happen(5)
-    await other.deliver()
-    assert len(stage.receiver.taken) == 5
-    await holder.finish()
-    await other.deliver()
-    assert stage.receiver.taken == ids
-    assert (holder.state, other.state) == ("standby", "delivering")
-
-
-async def test_another_node_takes_over_from_one_that_was_killed(stage: Stage, short_turn: None) -> None:
-    ids = await stage.happen(2)
-    killed, other = stage.node("n1"), stage.node("n2")
-    await killed.deliver()
-    ids = await stage.happen(2)
-
-    async def took_over() -> bool:
-        await other.deliver()
-        return other.state == "delivering"
-
-    await until(took_over)
-    # What the killed one had not told of yet came again; nothing is missing.
-    assert sorted(set(stage.receiver.taken)) == ids
-    assert stage.receiver.taken[-1] == ids[-1]
-
-
-async def test_a_node_that_slept_past_its_turn_may_repeat_and_skips_nothing(
-    stage: Stage, short_turn: None
-) -> None:
-    await stage.happen(3)
-    stage.receiver.plan = [hang]
-    sleeper, other = stage.node("n1"), stage.node("n2")
-    asleep = asyncio.ensure_future(sleeper.deliver())
-    await until(lambda: len(stage.receiver.requests) == 1)
-
-    async def took_over() -> bool:
-        await other.deliver()
-        return other.delivered == 3
-
-    await until(took_over)
-    asleep.cancel()
-    await asyncio.wait([asleep])
-    await sleeper.finish()
-    assert sleeper.state == "standby"
-    ids = await stage.happen(2)
-    await other.deliver()
-    assert stage.receiver.taken == [*ids[:3], *ids]
-
-
-async def test_who_has_lost_the_turn_sends_nothing_more(stage: Stage, short_turn: None) -> None:
-    await stage.happen(1)
-    one, two = stage.node("n1"), stage.node("n2", timeout_s=1000.0)
-    await one.deliver()
-
-    async def took_over() -> bool:
-        await two.deliver()
-        return two.state == "delivering"
-
-    await until(took_over)
-    await stage.happen(1)
-    stage.clock.pass_s(1)
-    await one.deliver()
-    assert (one.state, len(stage.receiver.requests)) == ("standby", 1)
-
-
-async def test_a_turn_is_not_written_anew_each_second(stage: Stage) -> None:
-    node = stage.node()
-    await node.deliver()
-    before = stage.log.queries["hold_delivery"]
-    for _ in range(7):
-        stage.clock.pass_s(1)
-        await node.deliver()
-    assert stage.log.queries["hold_delivery"] == before
-    stage.clock.pass_s(1)
-    await node.deliver()
-    assert stage.log.queries["hold_delivery"] == before + 1
-
-
-async def test_without_an_address_nothing_is_done(stage: Stage) -> None:
-    await stage.happen(1)
-    node = Webhook(None, stage.log, stage.clock, "n1")
-    await node.deliver()
-    await node.finish()
-    assert node.state == "off"
-    assert stage.log.queries["hold_delivery"] == 0

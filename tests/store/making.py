@@ -6,7 +6,7 @@ from typing import Any, Final
 import uuid_utils
 
 from store.log import Log
-from store.types import Appended, ConnectionEntry, Draft, NewSession, Session
+from store.types import Appended, Attendance, AttendanceKind, ConnectionEntry, Draft, NewSession, Session
 
 NOW: Final = 1_750_000_000_000
 
@@ -44,6 +44,19 @@ def entry(id: str = "c1", **given: Any) -> ConnectionEntry:
     """A connection of alice's on node n1."""
     filled: dict[str, Any] = {"id": id, "tenant": "t", "user": "alice", "node": "n1", "since": NOW}
     return ConnectionEntry(**(filled | given))
+
+
+def attendance(session: str, kind: AttendanceKind = "joined", **given: Any) -> Attendance:
+    """A coming of bob's in tenant t."""
+    filled: dict[str, Any] = {
+        "key": new_id(),
+        "tenant": "t",
+        "session": session,
+        "user": "bob",
+        "kind": kind,
+        "at": NOW,
+    }
+    return Attendance(**(filled | given))
 
 
 async def opened(log: Log, **given: Any) -> Session:

@@ -2,29 +2,15 @@
 
 import asyncio
 from random import Random
-from typing import Any
 
 import pytest
 
 from store.log import Log
-from store.types import Attendance, AttendanceKind, Change, Event, EventKind
-from tests.store.making import NOW, new_id, opened
+from store.types import Change, Event, EventKind
+from tests.store.making import NOW, attendance, new_id, opened
 from tests.waiting import until
 
 HOUR = 3_600_000
-
-
-def attendance(session: str, kind: AttendanceKind = "joined", **given: Any) -> Attendance:
-    """A coming of bob's in tenant t."""
-    filled: dict[str, Any] = {
-        "key": new_id(),
-        "tenant": "t",
-        "session": session,
-        "user": "bob",
-        "kind": kind,
-        "at": NOW,
-    }
-    return Attendance(**(filled | given))
 
 
 async def all_events(log: Log) -> list[Event]:

@@ -2,9 +2,9 @@
 
 import time
 
-from store.log_postgres import events
+from store.log_postgres import events, outbox
 from store.log_postgres.connection import connect
-from tests.store.making import opened
+from tests.store.making import NOW, attendance, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked, nodes
 
 
@@ -16,6 +16,26 @@ async def test_an_event_that_another_reader_is_numbering_is_not_missed(databases
             assert await events.number(beside)
             task = await blocked(beside, log.events(after=0, limit=10))
         assert [event.session for event in await task] == [session.id]
+        beside.terminate()
+
+
+async def test_what_a_slow_transaction_commits_late_is_shown_after_what_was_shown_before(
+    databases: Databases,
+) -> None:
+    async with databases.fresh() as url, nodes(url, 2) as (log, other):
+        slow, quick = await opened(log), await opened(log)
+        page = await log.events_of("t", after=0, limit=10)
+        beside = await connect(url, OPTIONS)
+        async with beside.transaction():
+            await outbox.note(beside, [attendance(slow.id)])
+            await log.note([attendance(quick.id)])
+            seen = (await other.events_of("t", after=page.events[-1].id, limit=10)).events
+            assert [event.session for event in seen] == [quick.id]
+            # Not even a purge of everything passes over it.
+            assert (await other.purge_events(before=NOW + 1, now=NOW, limit=10)).events == 3
+        late = await log.events_of("t", after=seen[-1].id, limit=10)
+        assert [event.session for event in late.events] == [slow.id]
+        assert late.events[0].id > late.purged == seen[-1].id
         beside.terminate()
 
 
