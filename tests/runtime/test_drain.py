@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from gateway.protocol.close import CloseCode
 from gateway.protocol.peer import State
@@ -323,8 +324,10 @@ async def test_a_bug_in_it_closes_everybody_all_the_same() -> None:
         raise RuntimeError("a bug")
 
     node.nodes = broken  # type: ignore[method-assign]
-    await node.over()
+    with structlog.testing.capture_logs() as lines:
+        await node.over()
     assert someone.closed is not None
+    assert [line["event"] for line in lines] == ["drain_begun", "drain_failed", "drain_ended"]
 
 
 async def test_begun_twice_it_is_one_drain() -> None:

@@ -3,6 +3,7 @@
 import { Attachments } from "./attachments.js";
 import { Credentials } from "./credentials.js";
 import { dispatch } from "./dispatch.js";
+import { Echoes } from "./echoes.js";
 import { Emitter, emit } from "./emitter.js";
 import { GatewayError } from "./errors.js";
 import { Link } from "./link.js";
@@ -194,6 +195,7 @@ export class Client extends Emitter {
       outbox: this.#outbox,
       requests: this.#requests,
       credentials: this.#credentials,
+      echoes: new Echoes(() => this.#surroundings.now()),
       tell: (event, attachment, detail) => this.#tell(event, attachment, detail),
       report: (error) => this.#report(error),
     };

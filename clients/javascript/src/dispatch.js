@@ -12,7 +12,7 @@ const ENDS = new Map([
   ["superseded", "superseded"],
 ]);
 
-/** parts: {link, attachments, outbox, requests, credentials, tell(event, attachment, detail), report(error)}. */
+/** parts: {link, attachments, outbox, requests, credentials, echoes, tell(event, attachment, detail), report(error)}. */
 export function dispatch(parts, connection, frame) {
   const handle = Object.hasOwn(HANDLERS, frame.type) ? HANDLERS[frame.type] : null;
   // Unknown types are for clients newer than this one.
@@ -22,6 +22,18 @@ export function dispatch(parts, connection, frame) {
 /** During a move both sockets tell of the same things. Messages are told apart by their seq; all else is taken from one. */
 function isEcho({ link }, connection, attachment) {
   return connection !== link.current && (link.current?.attached.has(attachment.id) ?? false);
+}
+
+/** Whether something ephemeral is to be told: at the moment a move is over, the second socket may be a little behind. */
+function isNews(parts, connection, frame, attachment) {
+  if (attachment === undefined) {
+    return false;
+  }
+  if (isEcho(parts, connection, attachment)) {
+    parts.echoes.passes(connection, frame);
+    return false;
+  }
+  return parts.echoes.takes(connection, frame);
 }
 
 const HANDLERS = {
@@ -72,13 +84,13 @@ const HANDLERS = {
       if (connection === parts.link.current) {
         parts.tell("signal", null, signalFrom(frame));
       }
-    } else if (attachment && !isEcho(parts, connection, attachment)) {
+    } else if (isNews(parts, connection, frame, attachment)) {
       parts.tell("signal", attachment, signalFrom(frame));
     }
   },
 
   presence(parts, connection, frame, attachment) {
-    if (frame.event !== undefined && attachment && !isEcho(parts, connection, attachment)) {
+    if (frame.event !== undefined && isNews(parts, connection, frame, attachment)) {
       const { event, user, connections } = frame;
       parts.tell("presence", attachment, { event, user, connections });
     }
@@ -86,7 +98,7 @@ const HANDLERS = {
 
   read(parts, connection, frame, attachment) {
     // Without a user it is the answer to our own marker.
-    if (frame.user !== undefined && attachment && !isEcho(parts, connection, attachment)) {
+    if (frame.user !== undefined && isNews(parts, connection, frame, attachment)) {
       parts.tell("read", attachment, { user: frame.user, seq: frame.seq });
     }
   },

@@ -49,6 +49,22 @@ test("while both deliver, each message is delivered once, whichever socket is fi
   assert.equal(first.closedWith.code, 1000);
 });
 
+test("a signal that the first socket has brought is no news when the second one brings it after the move", async () => {
+  const world = new World();
+  const { seen, socket: first } = await world.online();
+  const typing = { type: "signal", session: "s1", name: "typing", sender: "bob" };
+  migrate(first);
+  await world.clock.advance(900);
+  first.deliver(typing);
+  assert.equal(seen.signal.length, 1);
+  await world.clock.advance(200);
+  assert.deepEqual(first.closedWith, { code: 1000, reason: "" });
+  world.socket.deliver(typing);
+  assert.equal(seen.signal.length, 1);
+  world.socket.deliver(typing);
+  assert.equal(seen.signal.length, 2, "bob goes on typing");
+});
+
 test("a request under way on the first socket gets its answer there", async () => {
   const world = new World();
   const { session, socket: first } = await world.online();

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from session_gateway_client.clock import within
+from session_gateway_client.echoes import Echoes
 from session_gateway_client.errors import (
     ClientError,
     ConnectionLost,
@@ -67,6 +68,7 @@ class Sessions:
         self._feed = feed
         self._tasks = tasks
         self._options = options
+        self._echoes = Echoes(options.clock)
         self._sessions: dict[str, Session] = {}
         # Attached by a request whose asker has not taken it yet.
         self._unclaimed: dict[str, Session] = {}
@@ -239,8 +241,14 @@ class Sessions:
             self.remove(session)
 
     def _ephemeral(self, link: Link, frame: Frame) -> None:
-        # Two links bring it twice; only the current one's counts. Replies are their asker's, not events.
-        if link is not self._owner.current or (frame.get("id") is not None and link.expects(frame["id"])):
+        # Replies are their asker's, not events. During a move two links bring the same; the current one's
+        # counts, and at the moment of the switch what the other one has brought already does not.
+        if frame.get("id") is not None and link.expects(frame["id"]):
+            return
+        if link is not self._owner.current:
+            self._echoes.passes(link, frame)
+            return
+        if not self._echoes.takes(link, frame):
             return
         match frame["type"]:
             case "signal":

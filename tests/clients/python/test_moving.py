@@ -175,6 +175,32 @@ async def test_signals_are_not_doubled_while_two_connections_overlap() -> None:
         assert [name for name in names(seen) if name == "typing"] == ["typing"]
 
 
+async def test_what_the_old_node_brought_is_no_news_when_the_new_one_brings_it_after_the_switch() -> None:
+    stage = Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        await peer.until_closed()
+
+    async with gateway(first, lambda peer: taking_over(peer, stage)) as server, server.client() as client:
+        seen: list[Event] = []
+        client.on_event(seen.append)
+        await client.open()
+        await stage.arrived.wait()
+        typing = {"session": SESSION, "name": "typing", "sender": "bob", "connection": "c-9"}
+        await server.peers[0].send("signal", **typing)
+        await until(lambda: names(seen) == ["typing"])
+        stage.go_live.set()
+        await until(lambda: client.connection == "c-2")
+        # The other node is a little later; and then bob goes on typing.
+        await server.peers[1].send("signal", **typing)
+        await server.peers[1].send("signal", **typing)
+        await until(lambda: names(seen) == ["typing", "typing"])
+        await server.peers[1].send("signal", **{**typing, "name": "bye"})
+        await until(lambda: "bye" in names(seen))
+        assert names(seen) == ["typing", "typing", "bye"]
+
+
 async def test_the_old_node_dies_before_the_second_is_live_and_the_second_carries_on() -> None:
     stage = Stage()
 
