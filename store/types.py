@@ -244,7 +244,7 @@ class Attendance(Value, frozen=True, kw_only=True):
 class Purged(Value, frozen=True, kw_only=True):
     """How many events one purge deleted, and how many of them the webhook had not had.
 
-    `is_done`: none is left whose time is over.
+    `is_done`: another one would find nothing to do.
     """
 
     events: int

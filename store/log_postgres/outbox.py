@@ -63,7 +63,8 @@ async def note(db: Connection, attendances: Sequence[Attendance]) -> None:
 
 async def purge(db: Connection, before: int, now: int, limit: int) -> Purged:
     """Delete the first events, as far as their time is over."""
-    # What nobody has read has no id yet, and nothing could be said of where it was when it is gone.
+    # What nobody has read has no id yet, and nothing could be said of where it was when it is gone. Also what
+    # is young gets its own, so that whoever reads for the first time finds no backlog.
     is_any_new = await number(db)
     async with db.transaction():
         ((purged, delivered, servers_now),) = await db.fetch(_STATE)
@@ -72,10 +73,10 @@ async def purge(db: Connection, before: int, now: int, limit: int) -> Purged:
         rows = await db.fetch(_FIRST, purged, keys.rows(limit))
         last = last_overdue([(id, at) for id, at, _ in rows], before - fast_ms, now - fast_ms)
         if last is None:
-            return Purged(events=0, undelivered=0, is_done=True)
+            return Purged(events=0, undelivered=0, is_done=not is_any_new)
         places = [position for id, _, position in rows if id <= last]
         ((gone, undelivered),) = await db.fetch(_PURGE, places, last, delivered)
-    is_done = last != rows[-1][0] or (len(rows) < limit and not is_any_new)
+    is_done = not is_any_new and (last != rows[-1][0] or len(rows) < limit)
     return Purged(events=gone, undelivered=undelivered, is_done=is_done)
 
 

@@ -2,8 +2,12 @@
 
 import time
 
+import pytest
+
+from gateway.runtime.events import Events
 from store.log_postgres import events, outbox
 from store.log_postgres.connection import connect
+from tests.auth.makers import StandingClock
 from tests.store.making import NOW, attendance, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked, nodes
 
@@ -44,7 +48,23 @@ async def test_a_node_whose_clock_is_fast_purges_nothing_before_its_time(databas
     async with databases.fresh() as url, nodes(url, 1) as (log,):
         for age in (3 * day, 0):
             await opened(log, created_at=now - age)
+        assert len(await log.events(after=0, limit=10)) == 2
         fast = now + 10 * day
         purged = await log.purge_events(before=fast - 2 * day, now=fast, limit=100)
         assert (purged.events, purged.is_done) == (1, True)
         assert len(await log.events(after=0, limit=10)) == 1
+
+
+async def test_events_that_nobody_reads_get_their_ids_with_the_purges(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "NUMBERED_AT_ONCE", 2)
+    async with databases.fresh() as url, nodes(url, 1) as (log,):
+        for _ in range(5):
+            await opened(log)
+        kept = Events(log, StandingClock(NOW), "n1", 1, has_webhook=False)
+        await kept.purge()
+        beside = await connect(url, OPTIONS)
+        assert await beside.fetchval("SELECT count(*) FROM events WHERE id IS NULL") == 0
+        assert kept.purged == 0
+        beside.terminate()
