@@ -22,7 +22,7 @@ from gateway.protocol.limits import Limits
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.runtime.webhook import WebhookSettings
 from gateway.settings import Settings
-from gateway.telemetry.metrics import BusReadings, EventReadings, Metrics, Readings
+from gateway.telemetry.metrics import BusReadings, EventReadings, Metrics, NodeReadings, Readings
 from store.bus import Bus
 from store.open import open_stores
 
@@ -42,6 +42,8 @@ class Gateway:
         credentials = Credentials(self.tokens, tickets, revocations)
         self.node = Node(node_settings(settings), limits, self.stores, credentials, clock, self.metrics)
         self.edge = Edge(edge_limits(settings), self._accept)
+        self.edge.flusher.watch = self.node.lease.watch
+        self.node.on_fenced = self.edge.drop
         self.is_demo = settings.is_loopback and not settings.has_credentials
         services = Services(
             sessions=BoundedSessions(self.node.sessions, self.node.health),
@@ -105,6 +107,12 @@ class Gateway:
             draining=self.node.leaving.has_begun,
             drained=self.node.leaving.counts,
             postponed=self.node.postponed,
+            nodes=NodeReadings(
+                lost=self.node.lease.lost,
+                cleaned=self.node.cleaning.entries,
+                fences=self.node.lease.fences,
+                returns=self.node.lease.returns,
+            ),
             cache=self.node.records.counts,
             cache_owed=self.node.records.owed,
             cache_bytes=self.stores.cache.weight,
@@ -190,6 +198,7 @@ def node_settings(settings: Settings) -> NodeSettings:
         sessions_per_user=settings.max_sessions_per_user,
         events_retention_h=settings.events_retention_h,
         webhook=_webhook_settings(settings),
+        is_fenced=settings.redis_url is not None,
     )
 
 

@@ -37,6 +37,11 @@ class Expiring(Generic[K, V]):
         now = self._monotonic()
         return iter([value for expires, value in self._entries.values() if expires > now])
 
+    def names(self) -> list[K]:
+        """Keys of those whose time is not over."""
+        now = self._monotonic()
+        return [key for key, (expires, _) in self._entries.items() if expires > now]
+
     def put(self, key: K, value: V, ttl_ms: int) -> None:
         """Set the value and let its time begin anew."""
         self.purge()

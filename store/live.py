@@ -1,15 +1,59 @@
 """The interface of the live indexes: who is connected where. Soft state, which may be lost at any time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Final, Literal, Protocol
 
-from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
+import msgspec
+
+from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats, Value
 
 OnceKind = Literal["resume", "ticket"]
 
 # A connection, and a session into which its user came with it.
 Arrival = tuple[str, str]
+
+# Tenant, session, user: somebody who may have left a session.
+Leave = tuple[str, str, str]
+
+# So long it is remembered that a node was lost: longer than what it has left, and than a node is cut off for.
+LOST_MS: Final = 600_000
+
+
+class Roll(Value, frozen=True, kw_only=True):
+    """What a node learns when it renews its lease. Nodes are named by `life_of`.
+
+    `is_lost`: it was taken for lost, for good: it has to register under another incarnation. `found`: those
+    whose lease this call has found to be over; `lost`: all that have left something.
+    """
+
+    is_lost: bool = False
+    found: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+
+class Remains(Value, frozen=True, kw_only=True):
+    """A share of what a lost node has left, and what was done about it.
+
+    `connections` (tenant, id) were taken; of these `cleaned` were its own still, and are in no index by now.
+    `leaves`: who may have left with them; `noted`: who was about to be told to have left.
+    """
+
+    life: str
+    connections: tuple[tuple[str, str], ...] = ()
+    cleaned: int = 0
+    leaves: tuple[Leave, ...] = ()
+    noted: tuple[Leave, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to take: it is over, or others are at work on the rest."""
+        return not self.connections and not self.noted
+
+
+def life_of(node: str, incarnation: str) -> str:
+    """Name one life of a node: what a lease, and an entry, belongs to."""
+    return f"{node}/{incarnation}" if incarnation else node
 
 
 class Live(Protocol):
@@ -79,11 +123,36 @@ class Live(Protocol):
     async def session(self, tenant: str, session: str) -> LiveSession | None:
         """A session's live record, `merged` of what the nodes know whose leases run."""
 
-    async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
-        """Register a node or renew its lease."""
+    async def renew_node(self, node: NodeEntry, *, lease_ms: int, buries: bool = False) -> Roll:
+        """Register a node or renew its lease, unless it was taken for lost: then nothing is renewed.
+
+        `buries`: nodes whose lease is over are lost from here on, each found by one caller. Not when its own
+        has not been renewed for half of it: then nobody's may have been.
+        """
+
+    async def retire_node(self, node: NodeEntry, *, grace_ms: int) -> None:
+        """End a node's lease: it leaves. After the grace others see to what it has left."""
 
     async def nodes(self) -> list[NodeEntry]:
-        """Nodes whose lease runs, by id."""
+        """Nodes whose lease runs, by id; of several incarnations the latest."""
+
+    # -- what lost nodes leave
+
+    async def note_leaving(self, life: str, leaves: Sequence[Leave], *, lease_ms: int) -> None:
+        """Note whom a node is about to tell to have left, so that others do if it cannot any more."""
+
+    async def drop_leaving(self, life: str, leaves: Sequence[Leave]) -> None:
+        """Take notes back: it was told, or is not so."""
+
+    async def take_lost(self, life: str, *, limit: int, claim_ms: int, window_ms: int) -> Remains:
+        """Take a share of what a lost node has left, for `claim_ms`, and take it out of the indexes.
+
+        What has been asserted since, under another incarnation, stays. Sessions are `disconnecting` where
+        this node had them, for `window_ms`. What is not released in time is taken again.
+        """
+
+    async def release_lost(self, remains: Remains) -> bool:
+        """Say that a share is done with. True: it was the last, and the node has left nothing more."""
 
     async def put_once(
         self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
@@ -107,6 +176,14 @@ class Live(Protocol):
         """Take the value: of any number of callers at most one gets it."""
 
 
+def latest_of(nodes: Iterable[NodeEntry]) -> list[NodeEntry]:
+    """Of several incarnations of a node the latest, by id: the lease of an earlier one may still run."""
+    latest: dict[str, NodeEntry] = {}
+    for node in sorted(nodes, key=lambda each: (each.id, each.started_at)):
+        latest[node.id] = node
+    return list(latest.values())
+
+
 # What is true of a session when its nodes differ: somebody is active in it, or it is closed for good.
 _STRONGEST: Final[tuple[SessionState, ...]] = ("disconnecting", "connecting", "idle", "active", "closed")
 
@@ -117,7 +194,7 @@ def merged(records: Sequence[LiveSession]) -> LiveSession | None:
         return None
     told = max(records, key=lambda each: (_STRONGEST.index(each.state), each.stats.last_active, each.node))
     stats = reduce(_added, [each.stats for each in records if each is not told], told.stats)
-    return LiveSession(id=told.id, tenant=told.tenant, state=told.state, node=told.node, stats=stats)
+    return msgspec.structs.replace(told, stats=stats)
 
 
 def _added(one: SessionStats, other: SessionStats) -> SessionStats:

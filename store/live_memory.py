@@ -4,15 +4,26 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from store.expiring import Expiring
-from store.live import Arrival, OnceKind, merged
+from store.live import (
+    Arrival,
+    Leave,
+    OnceKind,
+    Remains,
+    Roll,
+    latest_of,
+    life_of,
+    merged,
+)
+from store.mortality import Mortality
 from store.types import ConnectionEntry, LiveSession, NodeEntry
 
 # More than one process can hold in sockets. Entries are soft state: above these bounds those that would
 # expire first are forgotten early.
 CONNECTIONS: Final = 200_000
 SESSIONS: Final = 200_000
-NODES: Final = 1_000
 ONCE: Final = 200_000
 
 _Key = tuple[str, str]
@@ -39,7 +50,7 @@ class MemoryLive:
         self._present: Expiring[_Triple, bool] = Expiring(monotonic, SESSIONS)
         self._records: Expiring[_Triple, LiveSession] = Expiring(monotonic, SESSIONS, self._unknown)
         self._hosts: dict[_Key, set[_Triple]] = {}
-        self._nodes: Expiring[str, NodeEntry] = Expiring(monotonic, NODES)
+        self._mortality = Mortality(monotonic)
         self._once: Expiring[tuple[OnceKind, str], _Once] = Expiring(monotonic, ONCE)
 
     @property
@@ -129,7 +140,7 @@ class MemoryLive:
 
     async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
         for record in records:
-            name = (record.tenant, record.id, record.node)
+            name = (record.tenant, record.id, life_of(record.node, record.incarnation))
             self._records.purge()  # before it is named: what is over takes its name with it
             self._hosts.setdefault(name[:2], set()).add(name)
             self._records.put(name, record, lease_ms)
@@ -142,11 +153,42 @@ class MemoryLive:
         """Take what a node knew of a session out of the session's."""
         _discard(self._hosts, name[:2], name)
 
-    async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
-        self._nodes.put(node.id, node, lease_ms)
+    async def renew_node(self, node: NodeEntry, *, lease_ms: int, buries: bool = False) -> Roll:
+        return self._mortality.renew(node, lease_ms, buries=buries)
+
+    async def retire_node(self, node: NodeEntry, *, grace_ms: int) -> None:
+        self._mortality.retire(node, grace_ms)
 
     async def nodes(self) -> list[NodeEntry]:
-        return sorted(self._nodes, key=lambda node: node.id)
+        return latest_of(self._mortality.living())
+
+    # -- what lost nodes leave
+
+    async def note_leaving(self, life: str, leaves: Sequence[Leave], *, lease_ms: int) -> None:
+        for leave in leaves:
+            self._mortality.note(life, leave, lease_ms)
+
+    async def drop_leaving(self, life: str, leaves: Sequence[Leave]) -> None:
+        self._mortality.release(life, leaves)
+
+    async def take_lost(self, life: str, *, limit: int, claim_ms: int, window_ms: int) -> Remains:
+        for entry in [each for each in self._connections if life_of(each.node, each.incarnation) == life]:
+            key = (entry.tenant, entry.id)
+            self._connections.pop(key)
+            self._gone(key, entry)
+            self._mortality.leave(life, entry)
+            for session in entry.sessions:
+                self._disconnect((entry.tenant, session, life), window_ms)
+        return self._mortality.take(life, limit, claim_ms)
+
+    async def release_lost(self, remains: Remains) -> bool:
+        self._mortality.release(remains.life, [*remains.connections, *remains.noted])
+        return self._mortality.finish(remains.life)
+
+    def _disconnect(self, name: _Triple, window_ms: int) -> None:
+        record = self._records.get(name)
+        if record is not None and record.state not in ("closed", "disconnecting"):
+            self._records.put(name, msgspec.structs.replace(record, state="disconnecting"), window_ms)
 
     async def put_once(
         self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int

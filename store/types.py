@@ -262,7 +262,10 @@ class Revocation(Value, frozen=True, kw_only=True):
 
 
 class ConnectionEntry(Value, frozen=True, kw_only=True):
-    """One connection in the live indexes. `sessions` are those it is attached to."""
+    """One connection in the live indexes. `sessions` are those it is attached to.
+
+    `incarnation` says under which of its node's registrations it was written, as in `NodeEntry`.
+    """
 
     id: str
     tenant: str
@@ -272,15 +275,21 @@ class ConnectionEntry(Value, frozen=True, kw_only=True):
     sessions: tuple[str, ...] = ()
     ip: str = ""
     port: int = 0
+    incarnation: str = ""
 
 
 class NodeEntry(Value, frozen=True, kw_only=True):
-    """One node and its lease."""
+    """One node and its lease.
+
+    A node registers under an `incarnation` of its own at each start, and anew when it was taken for lost:
+    what the one before has left is never mistaken for its own.
+    """
 
     id: str
     url: str | None
     started_at: int
     connections: int = 0
+    incarnation: str = ""
 
 
 class SessionStats(Value, frozen=True, kw_only=True):
@@ -305,3 +314,4 @@ class LiveSession(Value, frozen=True, kw_only=True):
     state: SessionState
     node: str
     stats: SessionStats
+    incarnation: str = ""

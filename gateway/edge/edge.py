@@ -58,6 +58,11 @@ class Edge:
             self._turning.cancel()
             await asyncio.wait({self._turning})
 
+    def drop(self) -> None:
+        """Take back whatever waits to be sent."""
+        for socket in self.sockets:
+            socket.outbox.drop()
+
     # -- for the sockets
 
     def enter(self, socket: Socket) -> None:

@@ -30,6 +30,10 @@ def _nowhere(data: bytes) -> None:
     """Stands for the transport of a connection that is gone, so that the transport can be freed."""
 
 
+def _unwatched() -> None:
+    """Stands for the watch of an edge that has none."""
+
+
 class Owner(Protocol):
     """Whose outbox it is: told when the peer stops and goes on reading."""
 
@@ -53,6 +57,8 @@ class Flusher:
         # One list for ever, so that outboxes can hold it and file themselves without a call.
         self.dirty: list[Outbox] = []
         self.frames = 0  # given to the transports, ever
+        # Called before anything of a turn leaves: a node that has not run for long closes all its sockets.
+        self.watch: Callable[[], None] = _unwatched
         self._call_soon: Callable[[Callable[[], None]], object] | None = None
 
     def schedule(self) -> None:
@@ -63,6 +69,7 @@ class Flusher:
 
     def flush(self) -> None:
         """Write what has gathered."""
+        self.watch()
         batch = self.dirty[:]
         self.dirty.clear()
         singles = 0
@@ -217,6 +224,11 @@ class Outbox:
         self.closed = self._stopped = True
         self._gather(last)
         self.flush()
+
+    def drop(self) -> None:
+        """Take back what waits: it was to be said by a node that is none any more. The peer resumes."""
+        self._waiting = None
+        self._bytes = 0
 
     def discard(self) -> None:
         """The connection is gone: let go of everything."""

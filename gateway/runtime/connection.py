@@ -94,11 +94,17 @@ class Connection:
 
     def on_text(self, data: bytes, now: float) -> None:
         """Take one text message."""
+        if now >= self.node.lease.fence_at:
+            self.node.lease.watch()
+            return
         self.node.frames_in += 1
         self._act(self.peer.receive(data, now), len(data))
 
     def on_binary(self, data: bytes, now: float) -> None:
         """Take one binary message."""
+        if now >= self.node.lease.fence_at:
+            self.node.lease.watch()
+            return
         self.node.frames_in += 1
         self._act(self.peer.binary(len(data), now), len(data))
 
@@ -204,6 +210,7 @@ class Connection:
             sessions=tuple(self.attachments),
             ip=self.ip,
             port=self.port,
+            incarnation=self.node.lease.incarnation,
         )
 
     def recognised(self, identity: Identity) -> None:

@@ -4,7 +4,7 @@ Gathers what changes and writes it a few times a second, for all connections tog
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
@@ -17,6 +17,9 @@ from store.types import ConnectionEntry, Mark
 
 if TYPE_CHECKING:
     from gateway.runtime.connection import Connection
+
+# Tells of a user who is new in a session, by the entry of the connection.
+Joined = Callable[[ConnectionEntry, str], None]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -69,12 +72,20 @@ class Leases:
         self._departed: dict[str, tuple[ConnectionEntry, str | None, ResumeRecord]] = {}
         self._unwritten: set[str] = set()  # resume tokens of those departed
         self._departing = asyncio.Lock()
+        self._returning: dict[str, Joined] = {}  # connections that others took for gone with this node
         self._marks: dict[tuple[str, str], Mark] = {}
 
     def changed(self, connection: "Connection") -> None:
         """Have the connection's entries written, and their expiry renewed, with the next flush."""
         if connection.identity is not None and _is_here(connection):
             self._changed[connection.id] = connection
+
+    def reassert(self, connections: "Iterable[Connection]", joined: "Joined") -> None:
+        """Have all of these written, and tell `joined` of users who had been told to have left."""
+        for connection in connections:
+            self.changed(connection)
+            if connection.id in self._changed:
+                self._returning[connection.id] = joined
 
     def confirmed(self, connection: "Connection") -> None:
         """Have what the client has confirmed written into its resume record with the next flush."""
@@ -273,14 +284,20 @@ class Leases:
         entries = [self._leased(each) for each in connections if each.identity is not None and _is_here(each)]
         if not entries:
             return
+        by_id = {entry.id: entry for entry in entries} if self._returning else {}
         for connection, session in await self._live.assert_connections(entries, lease_ms=self.lease_ms):
             if session in (arriving := self._arriving.get(connection, {})):
                 arriving[session] = True
+            elif (joined := self._returning.get(connection)) is not None:
+                joined(by_id[connection], session)
+        for entry in entries:
+            self._returning.pop(entry.id, None)
 
     def _leased(self, connection: "Connection") -> ConnectionEntry:
         """What the indexes hold of the connection, made ready once and kept until it attaches or detaches."""
         lease = connection.lease
-        if lease is None or lease.sessions != tuple(connection.attachments):
+        life = connection.node.lease.incarnation
+        if lease is None or lease.incarnation != life or lease.sessions != tuple(connection.attachments):
             lease = connection.lease = self._live.prepared(connection.entry)
         return lease
 
@@ -326,7 +343,7 @@ class Leases:
         connection.step_aside()
 
     def _let_go(self, connection: "Connection") -> None:
-        for waiting in (self._changed, self._confirmed, self._arriving):
+        for waiting in (self._changed, self._confirmed, self._arriving, self._returning):
             waiting.pop(connection.id, None)
 
 

@@ -1,6 +1,7 @@
 """One node: everything its connections share, and its life from start to stop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -13,16 +14,20 @@ from gateway.auth.tokens import Tokens
 from gateway.clock import Clock
 from gateway.fanout.comparison import Comparison
 from gateway.fanout.hub import Hub
-from gateway.fanout.presence import Presence
+from gateway.fanout.presence import GRACE_S, Presence
 from gateway.fanout.publish import Publisher
 from gateway.fanout.room import Attachment
+from gateway.protocol.close import CloseCode
 from gateway.protocol.limits import Limits
+from gateway.runtime import node_lease
+from gateway.runtime.cleaning import Cleaning
 from gateway.runtime.committer import Committer
 from gateway.runtime.connection import Connection
 from gateway.runtime.drain import Drain
 from gateway.runtime.events import PURGE_S, Events
 from gateway.runtime.health import Health, Readiness
 from gateway.runtime.leases import FLUSH_S, Leases
+from gateway.runtime.node_lease import NodeLease
 from gateway.runtime.requests import Requests
 from gateway.runtime.resumption import Resumption
 from gateway.runtime.sessions import Sessions
@@ -33,13 +38,15 @@ from gateway.telemetry.metrics import Metrics
 from store.errors import Unavailable
 from store.open import Stores
 from store.records import Records
-from store.types import NodeEntry, Revocation
+from store.types import ConnectionEntry, Revocation
 
 LEAVES_S: Final = 1.0
-NODE_LEASE_MS: Final = 15_000
-NODE_RENEW_S: Final = 5.0
 
 _logger = structlog.get_logger("gateway.runtime")
+
+
+def _nothing() -> None:
+    """What the edge does about a fence where there is none."""
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +65,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     sessions_per_user: int = 100
     events_retention_h: int = 168
     webhook: WebhookSettings | None = None
+    is_fenced: bool = True  # whether there may be other nodes, who take a silent one for lost
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -107,7 +115,9 @@ class Node:
             has_webhook=settings.webhook is not None,
         )
         self.webhook = Webhook(settings.webhook, stores.log, clock, self.id)
-        self.presence = Presence(stores.live, self.publisher, clock.monotonic, self.events.left)
+        self.lease = NodeLease(stores.live, self.id, clock, self, is_fenced=settings.is_fenced)
+        self.presence = Presence(stores.live, self.publisher, clock.monotonic, self._life, self.events.left)
+        self.cleaning = Cleaning(stores.live, self.presence, int(settings.resume_window_s * 1000))
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.leases = Leases(
             stores.live, self.records, self.resumption, settings.heartbeat_ms, settings.heartbeat_timeout_ms
@@ -125,10 +135,10 @@ class Node:
         self.sweeper = Sweeper(self)
         self.connections: dict[str, Connection] = {}
         self._stores = stores
-        self._started_at = clock.now_ms()
         self._committing: asyncio.Task[None] | None = None
         self.leaving = Drain(self)
         self.frames_in = 0
+        self.on_fenced: Callable[[], None] = _nothing  # has the edge drop what it has not sent
 
     # -- life
 
@@ -137,13 +147,13 @@ class Node:
         await self._stores.start(self.hub.receive, self.comparison.ask)
         await self.revocations.start()
         try:
-            await self._renew_lease()
+            await self.lease.renew()
         except Unavailable as error:
             # The indexes are soft state: a node starts without them just as it goes on without them.
             _logger.warning("node_not_registered", error=str(error))
         self._committing = asyncio.get_running_loop().create_task(self._commit())
         # Two, since they go to different stores: one that hangs does not hold up what goes to the other.
-        self.tasks.every(FLUSH_S, "leases", self.leases.flush_live)
+        self.tasks.every(FLUSH_S, "leases", self._flush)
         self.tasks.every(FLUSH_S, "marks", self.leases.flush_marks)
         self.tasks.every(FLUSH_S, "events", self.events.flush)
         self.tasks.every(PURGE_S, "retention", self.events.purge)
@@ -154,7 +164,8 @@ class Node:
         self.tasks.keep("health of redis", self.health.watch_redis)
         self.tasks.keep("health of postgres", self.health.watch_postgres)
         self.tasks.every(LEAVES_S, "presence", self.presence.announce_leaves)
-        self.tasks.every(NODE_RENEW_S, "node_lease", self._renew_lease)
+        self.tasks.every(node_lease.RENEW_S, "node_lease", self.lease.renew)
+        self.tasks.keep("cleaning", self.cleaning.run)
 
     async def drain(self) -> None:
         """Leave: ask everybody to move, and send away who is left. Cancelled: it is cut short."""
@@ -174,7 +185,10 @@ class Node:
             self._committing.cancel()
             await asyncio.wait([self._committing])
         try:
+            await self.presence.note()
             await self.leases.finish()
+            # Whoever was about to be told to have left is announced by others when the grace is over.
+            await self.lease.retire(GRACE_S if self.presence.is_owing else 0.0)
         except Unavailable as error:
             _logger.warning("indexes_left_to_expire", error=str(error))
         try:
@@ -199,16 +213,57 @@ class Node:
         self.metrics.committed(drafts, seconds)
         self.health.log_answered()
 
-    async def _renew_lease(self) -> None:
-        entry = NodeEntry(
-            id=self.id, url=None, started_at=self._started_at, connections=len(self.connections)
-        )
-        await self.live.renew_node(entry, lease_ms=NODE_LEASE_MS)
+    async def _flush(self) -> None:
+        """Write what has gathered for the indexes, under a lease that runs."""
+        self.lease.watch()
+        if not self.lease.is_running:
+            await self.lease.renew()
+        await self.presence.note()
+        await self.leases.flush_live()
 
     @property
     def postponed(self) -> dict[str, int]:
         """How often periodic work was put off for a store's sake, by its name."""
-        return {**self.tasks.failures, "comparison": self.comparison.failures}
+        failures = {"comparison": self.comparison.failures, "cleaning": self.cleaning.failures}
+        return {**self.tasks.failures, **failures}
+
+    # -- the holder of the lease
+
+    @property
+    def serving(self) -> int:
+        """How many connections there are."""
+        return len(self.connections)
+
+    def _life(self) -> str:
+        return self.lease.life
+
+    def fenced(self) -> None:
+        """The process has not run for longer than its lease: close everything before anything is served."""
+        self.on_fenced()
+        for connection in list(self.connections.values()):
+            connection.hang(CloseCode.RESYNC, "this node did not run for a while: resume")
+        self.spawn(self._register_anew())
+
+    async def _register_anew(self) -> None:
+        try:
+            await self.lease.renew()
+        except Unavailable as error:
+            _logger.warning("node_not_registered", error=str(error))
+
+    def returned(self) -> None:
+        """Others took this node for lost: assert everything anew, and say who is here after all."""
+        self.leases.reassert(self.connections.values(), self._joined_again)
+        for room in self.hub.rooms.values():
+            room.told = None
+            room.stir()
+
+    def _joined_again(self, entry: ConnectionEntry, session: str) -> None:
+        self.events.joined(entry, session)
+        self.presence.joined(entry, session)
+
+    def bereaved(self, lost: tuple[str, ...]) -> None:
+        """Other nodes were lost: clean up what they have left."""
+        self.cleaning.ask(lost)
 
     def readiness(self) -> Readiness:
         """Whether this node should get new connections, and the modes it is in."""
@@ -222,6 +277,7 @@ class Node:
 
     def accept(self, bearer: str | None, ip: str, port: int) -> Connection:
         """Make what stands behind a new socket."""
+        self.lease.watch()
         return Connection(self, ids.new_id(), bearer, (ip, port))
 
     def detach(self, connection: Connection, attachment: Attachment) -> None:

@@ -44,6 +44,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """Do all of it once. Unavailable: the rest waits for the next time."""
         node = self._node
+        node.lease.watch()
         now = node.clock.monotonic()
         node.hub.close_empty(now - node.settings.resume_window_s)
         await self.tend(now)
@@ -122,6 +123,10 @@ class Sweeper:
                 room.step("quiet")
             else:
                 room.stir()  # looked at again, until it is quiet
+        if not self._node.lease.is_running:
+            # Others may be cleaning up what this node has said of them.
+            self._again(stirred)
+            return
         # A session that is hosted again by now has another word than its old room's.
         rooms = self._node.hub.rooms
         known = [room for room in stirred if rooms.get(room.id, room) is room]
@@ -153,7 +158,14 @@ class Sweeper:
             rtt_ms=room.rtt_ms,
             last_active=self._node.wall_of(room.last_active),
         )
-        return LiveSession(id=room.id, tenant=room.tenant, state=room.state, node=self._node.id, stats=stats)
+        return LiveSession(
+            id=room.id,
+            tenant=room.tenant,
+            state=room.state,
+            node=self._node.id,
+            stats=stats,
+            incarnation=self._node.lease.incarnation,
+        )
 
 
 def _frames(room: "Room") -> int:

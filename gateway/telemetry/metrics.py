@@ -77,6 +77,15 @@ class EventReadings(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: float = 0.0
 
 
+class NodeReadings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node has counted of others that were lost, and of itself."""
+
+    lost: int = 0
+    cleaned: int = 0
+    fences: int = 0
+    returns: int = 0
+
+
 class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers that others keep, as they are at the moment. Counters only grow."""
 
@@ -99,6 +108,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     redis: dict[str, int] = {}  # round trips, by who makes them
     events: EventReadings = EventReadings()
     buses: dict[BusName, BusReadings] = {}
+    nodes: NodeReadings = NodeReadings()
 
 
 class Metrics:
@@ -235,6 +245,7 @@ class _Followed(Collector):
         yield from _of_cache(now)
         yield from _of_events(now.events)
         yield from _of_buses(now.buses)
+        yield from _of_nodes(now.nodes)
 
 
 def _of_drain(now: Readings) -> Iterable[Metric]:
@@ -307,6 +318,17 @@ def _of_events(now: EventReadings) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "gateway_webhook_lag_seconds", "Age of the oldest event it has yet to deliver", value=now.lag_s
     )
+
+
+def _of_nodes(now: NodeReadings) -> Iterable[Metric]:
+    counts = (
+        ("nodes_lost", "Nodes whose lease was over, found by this one first", now.lost),
+        ("lost_entries_cleaned", "Connections of lost nodes taken out of the indexes here", now.cleaned),
+        ("fences", "Times this process had not run for longer than its lease", now.fences),
+        ("node_returns", "Times others had taken this node for lost while it served", now.returns),
+    )
+    for name, what, value in counts:
+        yield CounterMetricFamily(f"gateway_{name}", what, value=value)
 
 
 def _of_buses(buses: Mapping[BusName, BusReadings]) -> Iterable[Metric]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from store.live import OnceKind
+from store.live import OnceKind, life_of
 from store.redis_wire.scripts import Command, words
 from store.types import ConnectionEntry
 
@@ -51,17 +51,28 @@ class Keys:
         """Sorted set: connection → end of its lease."""
         return f"{self._prefix}:{tenant}:session:{{{session}}}:connections"
 
-    def node(self, node: str) -> str:
-        """String: one node, for as long as its lease runs."""
-        return f"{self._prefix}:node:{node}"
+    def node(self, life: str) -> str:
+        """String: one life of a node, for as long as its lease runs."""
+        return f"{self._prefix}:node:{life}"
 
     def nodes(self) -> str:
-        """Sorted set: node → end of its lease."""
+        """Sorted set: life of a node → end of its lease."""
         return f"{self._prefix}:nodes"
 
-    def connections_of_node(self, node: str) -> str:
-        """Sorted set: tenant/connection → end of its lease."""
-        return f"{self._prefix}:node:{node}:connections"
+    def lost(self) -> str:
+        """Sorted set: life of a node that was lost → since when; below zero when it has nothing left.
+
+        In the slot of `nodes`, by the braces.
+        """
+        return f"{self._prefix}:lost:{{{self.nodes()}}}"
+
+    def connections_of_node(self, life: str) -> str:
+        """Sorted set: tenant/connection → end of its lease; below zero: the end of a claim."""
+        return f"{self._prefix}:node:{life}:connections"
+
+    def leaving_of_node(self, life: str) -> str:
+        """Sorted set: tenant/session/user → end of its lease; below zero: the end of a claim."""
+        return f"{self._prefix}:node:{life}:leaving"
 
     def probe(self) -> str:
         """String: that Redis takes what is written."""
@@ -78,7 +89,7 @@ class Keys:
         tenant = entry.tenant
         return [
             (self.connections_of_user(tenant, entry.user), entry.id),
-            (self.connections_of_node(entry.node), f"{tenant}/{entry.id}"),
+            (self.connections_of_node(life(entry)), f"{tenant}/{entry.id}"),
             *((self.connections_of_session(tenant, session), entry.id) for session in entry.sessions),
         ]
 
@@ -87,7 +98,7 @@ class Keys:
         if isinstance(entry, Prepared):
             return entry
         tenant, sessions = entry.tenant, " ".join(entry.sessions)
-        facts = (entry.node, entry.user, sessions, entry.ip, str(entry.port), str(entry.since))
+        facts = (life(entry), entry.user, sessions, entry.ip, str(entry.port), str(entry.since))
         users = self.connections_of_user(tenant, entry.user), self.sessions_of_user(tenant, entry.user)
         return Prepared(
             **structs.asdict(entry),
@@ -104,11 +115,17 @@ class Keys:
         return Command(key, ("HMGET", key, *_FIELDS))
 
 
+def life(entry: ConnectionEntry) -> str:
+    """Under which life of its node a connection was written."""
+    return life_of(entry.node, entry.incarnation)
+
+
 def entry(tenant: str, connection: str, stored: Sequence[Any]) -> ConnectionEntry | None:
     """What a hash holds; None where there is none, or one with other fields, as another version writes it."""
     if None in stored:
         return None
-    node, user, sessions, ip, port, since = (value.decode() for value in stored)
+    alive, user, sessions, ip, port, since = (value.decode() for value in stored)
+    node, _, incarnation = alive.partition("/")
     return ConnectionEntry(
         id=connection,
         tenant=tenant,
@@ -118,4 +135,5 @@ def entry(tenant: str, connection: str, stored: Sequence[Any]) -> ConnectionEntr
         sessions=tuple(sessions.split()),
         ip=ip,
         port=int(port),
+        incarnation=incarnation,
     )

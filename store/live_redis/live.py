@@ -9,19 +9,31 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from store.live import Arrival, OnceKind, merged
+from store.live import (
+    LOST_MS,
+    Arrival,
+    Leave,
+    OnceKind,
+    Remains,
+    Roll,
+    latest_of,
+    life_of,
+    merged,
+)
 from store.live_redis import keys as names
 from store.live_redis.keys import Keys
+from store.live_redis.lost import Lost
 from store.live_redis.register import Register
 from store.live_redis.scripts import (
     ADMIT,
     LEAVE,
     LIST,
-    MEMBERS,
+    NODES,
     PUT_ONCE,
     PUT_RECORDS,
     RECORDS,
     RENEW_ONCE,
+    RETIRE,
     TAKE_ONCE,
 )
 from store.redis_wire.scripts import Calls, Command, Script, word, words
@@ -34,6 +46,8 @@ T = TypeVar("T")
 READ: Final = 500
 # Written every second by every node.
 PROBE_MS: Final = 10_000
+# Lost nodes in one answer; the others stand in the next, a renewal later.
+AT_ONCE: Final = 16
 
 
 class RedisLive:
@@ -43,6 +57,7 @@ class RedisLive:
         self._wire = Wire(url)
         self._keys = Keys(prefix)
         self._register = Register(self._wire, self._keys)
+        self._lost = Lost(self._wire, self._keys)
 
     @property
     def round_trips(self) -> int:
@@ -122,39 +137,74 @@ class RedisLive:
         calls: Calls[None] = Calls(PUT_RECORDS, self._wire.slot_in, lease_ms)
         for record in records:
             value = msgspec.json.encode(_Record(record.state, record.stats))
+            host = life_of(record.node, record.incarnation)
             key = words(self._keys.session(record.tenant, record.id))
-            calls.add(None, key, words(record.node, value), 1)
+            calls.add(None, key, words(host, value), 1)
         await self._wire.call([command for command, _ in calls.commands()])
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
         (stored,) = await self._wire.call([RECORDS.call([self._keys.session(tenant, session)])])
         records: list[LiveSession] = []
-        for node, value in zip(stored[::2], stored[1::2], strict=True):
+        for host, value in zip(stored[::2], stored[1::2], strict=True):
             record = _understood(value, _Record)
             if record is None:
                 continue
+            node, _, incarnation = host.decode().partition("/")
             known = LiveSession(
-                id=session, tenant=tenant, state=record.state, node=node.decode(), stats=record.stats
+                id=session,
+                tenant=tenant,
+                state=record.state,
+                node=node,
+                stats=record.stats,
+                incarnation=incarnation,
             )
             records.append(known)
         return merged(records)
 
-    async def renew_node(self, node: NodeEntry, *, lease_ms: int) -> None:
-        key = self._keys.node(node.id)
+    async def renew_node(self, node: NodeEntry, *, lease_ms: int, buries: bool = False) -> Roll:
+        life = life_of(node.id, node.incarnation)
+        key = self._keys.node(life)
         # The index last: whoever finds a node in it finds the node as well.
-        await self._wire.call(
+        _, told = await self._wire.call(
             [
                 Command(key, ("SET", key, msgspec.json.encode(node), "PX", lease_ms)),
-                MEMBERS.call([self._keys.nodes()], lease_ms, node.id),
+                NODES.call(self._rolls(), lease_ms, LOST_MS, life, AT_ONCE if buries else 0, AT_ONCE),
             ]
         )
+        is_lost, count, *lives = told
+        named = [each.decode() for each in lives]
+        return Roll(is_lost=bool(is_lost), found=tuple(named[:count]), lost=tuple(named[count:]))
+
+    async def retire_node(self, node: NodeEntry, *, grace_ms: int) -> None:
+        life = life_of(node.id, node.incarnation)
+        key = self._keys.node(life)
+        await self._wire.call(
+            [Command(key, ("DEL", key)), RETIRE.call(self._rolls(), life, grace_ms, LOST_MS)]
+        )
+
+    def _rolls(self) -> list[str]:
+        return [self._keys.nodes(), self._keys.lost()]
 
     async def nodes(self) -> list[NodeEntry]:
         (ids,) = await self._wire.call([LIST.call([self._keys.nodes()])])
         keys = [self._keys.node(each.decode()) for each in ids]
         stored = await self._wire.call([Command(key, ("GET", key)) for key in keys])
         found = [_understood(each, NodeEntry) for each in stored if each is not None]
-        return sorted((node for node in found if node is not None), key=lambda node: node.id)
+        return latest_of(node for node in found if node is not None)
+
+    # -- what lost nodes leave
+
+    async def note_leaving(self, life: str, leaves: Sequence[Leave], *, lease_ms: int) -> None:
+        await self._lost.note(life, leaves, lease_ms)
+
+    async def drop_leaving(self, life: str, leaves: Sequence[Leave]) -> None:
+        await self._lost.drop(life, leaves)
+
+    async def take_lost(self, life: str, *, limit: int, claim_ms: int, window_ms: int) -> Remains:
+        return await self._lost.take(life, limit, claim_ms, window_ms)
+
+    async def release_lost(self, remains: Remains) -> bool:
+        return await self._lost.release(remains)
 
     # -- what is taken once
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from store.errors import Unavailable
 from store.live import Arrival
-from store.live_redis.keys import Keys, Prepared
+from store.live_redis.keys import Keys, Prepared, life
 from store.live_redis.scripts import CONNECTIONS, FORGET, MEMBERS, REMOVE, USERS
 from store.redis_wire.scripts import Call, Calls, word, words
 from store.redis_wire.wire import Wire
@@ -163,7 +163,7 @@ class Register:
         of_nodes: dict[str, list[str]] = {}
         of_keys: dict[bytes, list[str]] = {}
         for entry in entries:
-            of_nodes.setdefault(entry.node, []).append(f"{entry.tenant}/{entry.id}")
+            of_nodes.setdefault(life(entry), []).append(f"{entry.tenant}/{entry.id}")
             for key in entry.session_keys:
                 of_keys.setdefault(key, []).append(entry.id)
         for node, ids in of_nodes.items():

@@ -67,7 +67,7 @@ _CONNECTION: Final = re.compile(r"default:connection:\{([^{}]+)\}")
 _OF_SESSION: Final = re.compile(r"default:session:\{([^{}]+)\}:connections")
 _OF_USER: Final = re.compile(r"default:user:\{([^{}]+)\}:connections")
 _SESSIONS_OF_USER: Final = re.compile(r"default:user:\{([^{}]+)\}:sessions")
-_OF_NODE: Final = re.compile(r"node:([^{}:]+):connections")
+_OF_NODE: Final = re.compile(r"node:([^{}:/]+)(?:/[^{}:]+)?:connections")  # of any incarnation
 
 Index = dict[str, Mapping[str, float]]
 
@@ -92,9 +92,8 @@ class Indexes:
             elif found := _SESSIONS_OF_USER.fullmatch(name):
                 self.sessions_of_user[found[1]] = key.members
             elif found := _OF_NODE.fullmatch(name):
-                self.of_node[found[1]] = {
-                    member.removeprefix("default/"): end for member, end in key.members.items()
-                }
+                ends = {member.removeprefix("default/"): end for member, end in key.members.items()}
+                self.of_node[found[1]] = {**self.of_node.get(found[1], {}), **ends}
 
 
 def missing(snapshot: Snapshot, living: Sequence[Living]) -> Iterator[Untrue]:

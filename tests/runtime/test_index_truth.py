@@ -1,6 +1,7 @@
 """All keys of the live indexes held against the nodes' own connections: nothing is missing, nothing stays."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -35,12 +36,13 @@ def contents(ground: Ground, redis7: RedisServer) -> Iterator[Contents]:
 def entries(contents: Contents) -> dict[str, object]:
     """What Redis has of connections: all keys but those of nodes, sessions, tokens and the cache."""
     kept = contents.everything()
-    others = ["node:n1", "node:n2", "nodes", "probe"]
+    others = ["nodes", "probe"]
     return {
         key: value
         for key, value in kept.items()
         if key not in others
-        and not key.startswith(("resume:", "cache:"))
+        and not key.startswith(("resume:", "cache:", "lost:"))
+        and not re.fullmatch(r"node:[^:]+", key)
         and not (key.startswith("default:session:") and key.endswith("}"))
     }
 
@@ -55,7 +57,7 @@ def truth(cluster: Cluster) -> dict[str, object]:
                 continue
             entry = connection.entry
             hashes[f"default:connection:{{{entry.id}}}"] = {
-                "node": node.id,
+                "node": node.lease.life,
                 "user": entry.user,
                 "sessions": " ".join(entry.sessions),
                 "ip": entry.ip,
@@ -64,7 +66,7 @@ def truth(cluster: Cluster) -> dict[str, object]:
             }
             user = f"default:user:{{{entry.user}}}"
             members.setdefault(f"{user}:connections", set()).add(entry.id)
-            members.setdefault(f"node:{node.id}:connections", set()).add(f"default/{entry.id}")
+            members.setdefault(f"node:{node.lease.life}:connections", set()).add(f"default/{entry.id}")
             for session in entry.sessions:
                 members.setdefault(f"{user}:sessions", set()).add(session)
                 members.setdefault(f"default:session:{{{session}}}:connections", set()).add(entry.id)

@@ -207,7 +207,7 @@ async def test_whoever_goes_while_their_record_is_put_again_has_the_last_word(pl
 
 
 async def test_every_connection_is_asserted_again_with_its_heartbeat(place: Place) -> None:
-    async with place(1, heartbeat_ms=20_000) as cluster:
+    async with place(1, heartbeat_ms=20_000, is_fenced=False) as cluster:
         alice, _, _ = await opened(cluster, 0)
         leases, clock = cluster.nodes[0].leases, cluster.worlds[0].clock
         now = clock.monotonic()

@@ -53,6 +53,16 @@ async def lives(url: str, prefix: str) -> None:
         assert await live.session("t", "s1") is not None
         await live.renew_node(NodeEntry(id="n1", url=None, started_at=NOW), lease_ms=TTL_MS)
         assert len(await live.nodes()) == 1
+        await live.note_leaving("n1", [("t", "s1", "alice")], lease_ms=TTL_MS)
+        await live.assert_connections([entry("c2", sessions=("s1",))], lease_ms=TTL_MS)
+        await live.retire_node(NodeEntry(id="n1", url=None, started_at=NOW), grace_ms=0)
+        two = NodeEntry(id="n2", url=None, started_at=NOW)
+        await live.renew_node(two, lease_ms=TTL_MS)
+        assert (await live.renew_node(two, lease_ms=TTL_MS, buries=True)).lost == ("n1",)
+        remains = await live.take_lost("n1", limit=9, claim_ms=TTL_MS, window_ms=TTL_MS)
+        assert remains.cleaned == 1
+        assert await live.release_lost(remains)
+        await live.drop_leaving("n1", remains.leaves)
         await live.put_once("resume", [("d", b"who")], ttl_ms=TTL_MS)
         assert await live.take_once("resume", "d") == b"who"
         assert await live.put_once("resume", [("d", b"who")], ttl_ms=TTL_MS) == {"d"}

@@ -79,7 +79,8 @@ class Contents:
             kind = client.type(key)
             if kind == b"zset":
                 for member, score in client.zrange(key, 0, -1, withscores=True):
-                    client.zadd(key, {member: score - ms}, xx=True)
+                    # Below zero stands the end of a claim (store/lua/live_take.lua).
+                    client.zadd(key, {member: score - ms if score > 0 else score + ms}, xx=True)
             elif kind == b"hash":
                 for field, value in client.hgetall(key).items():
                     if found := _RECORD.fullmatch(value):
