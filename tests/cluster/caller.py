@@ -51,6 +51,8 @@ class Caller:
         self.strays: list[str] = []
         self.failures: list[Exception] = []
         self.losses: list[str] = []
+        self.url = ""  # where it went last
+        self.resumed_with: str | None = None  # the token with which it has taken up a connection before
         self.refusals: Counter[str] = Counter()
         self.signals: deque[Heard] = deque(maxlen=SIGNALS)
         self.events: list[Frame] = []
@@ -82,6 +84,11 @@ class Caller:
     def is_connected(self) -> bool:
         """Whether it has been welcomed on a socket that is open."""
         return bool(self.connection) and self._wire is not None and self._wire.is_open
+
+    @property
+    def resume_token(self) -> str | None:
+        """What it would resume with."""
+        return self._resume
 
     @property
     def has_socket(self) -> bool:
@@ -141,12 +148,15 @@ class Caller:
         wire = self._wire = self.wire(self)
         try:
             async with asyncio.timeout(self.patience_s):
-                await wire.open(self.home())
+                self.url = self.home()
+                await wire.open(self.url)
                 wanted = [(id, cursor) for id, cursor in self.cursors.items() if id not in self.superseded]
                 attach = [{"session": id, "since": cursor} for id, cursor in wanted]
                 hello: Frame = {"type": "hello", "token": self.token, "attach": attach}
+                self.resumed_with = None
                 if self._resume is not None:
                     hello["resume"], self._resume = self._resume, None
+                    self.resumed_with = hello["resume"]
                 wire.say(hello)
                 await welcomed
         except BaseException:
@@ -175,6 +185,8 @@ class Caller:
         self.connection = ""
         self.is_asleep = False
         self.epochs.clear()
+        for saying in self.unacked.values():
+            saying.tries = 0
         self.attached.clear()
         self.live.clear()
         self._beats.clear()

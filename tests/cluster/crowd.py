@@ -48,6 +48,7 @@ class Crowd:
         self.rooms: list[Room] = []
         self.speakers: list[Speaker] = []
         self.sent = 0
+        self.surname = ""  # of all of them, where several crowds come after each other
         self.is_roaming = False  # whether they come back to any node, not to their own
         self._seed = seed
         self._chance = Random(f"crowd:{seed}")  # noqa: S311 - what to say and when
@@ -95,7 +96,7 @@ class Crowd:
     def _make(self, n: int, sessions: int) -> Speaker:
         # The members of a session one after the other over all nodes, beginning with another one each time.
         node = self.nodes[(n % sessions + n // sessions) % len(self.nodes)]
-        name = f"user-{n}"
+        name = f"user{self.surname}-{n}"
         token = node.token(name, ttl_s=TOKEN_TTL_S)
         chance = Random(f"{self._seed}:{name}")  # noqa: S311
 

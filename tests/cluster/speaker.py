@@ -39,9 +39,19 @@ class Speaker(Caller):
         self._known.add(saying.id)
         self._transmit(saying)
 
+    @property
+    def _is_awake(self) -> bool:
+        return self._wire is not None and not self.is_asleep
+
+    def wake(self) -> None:
+        """Say what was thought of in the sleep."""
+        super().wake()
+        for saying in self.unacked.values():
+            self._transmit(saying)
+
     def read(self, session: str) -> None:
         """Move its read marker to where it is."""
-        if session in self.attached and self._wire is not None and self.cursors[session]:
+        if session in self.attached and self._wire and self._is_awake and self.cursors[session]:
             self._wire.say({"type": "read", "session": session, "seq": self.cursors[session]})
 
     def take_over(self, session: str) -> None:
@@ -51,7 +61,7 @@ class Speaker(Caller):
 
     def signal(self, session: str) -> None:
         """Send something ephemeral that tells when and where it was sent."""
-        if session in self.attached and self._wire is not None:
+        if session in self.attached and self._wire is not None and self._is_awake:
             data = {"at": time.monotonic(), "node": self.node}
             self._wire.say({"type": "signal", "session": session, "name": "now", "data": data})
 
@@ -95,11 +105,13 @@ class Speaker(Caller):
 
     def _transmit(self, saying: Saying) -> None:
         session = saying.session
-        if saying.id not in self.unacked or session not in self.attached or self._wire is None:
+        if saying.id not in self.unacked or session not in self.attached or not self._is_awake:
             return
         if session in self.epochs:
             self._note("transmit", session, sender=self.name, id=saying.id, epoch=self.epochs[session])
-        self._wire.say(saying.frame)
+        if self._wire is not None:
+            saying.tries += 1
+            self._wire.say(saying.frame)
 
     def has_all(self, heads: Mapping[str, int]) -> bool:
         """Whether it was given everything of each of its sessions."""
@@ -173,6 +185,8 @@ class Speaker(Caller):
     def _welcome(self, frame: Frame) -> None:
         self._expect(frame["user"] == self.name, "welcomed as somebody else", frame)
         self.connection, self.node, self._resume = frame["connection"], frame["node"], frame["resume"]
+        if not frame.get("resumed"):
+            self.resumed_with = None
         self._beat_s = frame["heartbeat"]["interval_ms"] / 1000
         self._next_beat = time.monotonic() + self._chance.uniform(0, self._beat_s)
         if self._welcomed is not None and not self._welcomed.done():
@@ -233,8 +247,9 @@ class Speaker(Caller):
         pause = frame.get("retry_after_ms", 200) / 1000
         session = frame.get("session")
         if (saying := self.unacked.get(id or "")) is not None:
-            if frame["code"] == "not_attached":
-                pass  # it goes again with the next attachment
+            saying.tries -= 1
+            if frame["code"] == "not_attached" or (not frame["retryable"] and saying.tries > 0):
+                pass  # it goes again with the next attachment, or has gone again under a newer epoch
             elif frame["retryable"]:
                 asyncio.get_running_loop().call_later(pause, self._transmit, saying)
             else:
@@ -244,6 +259,8 @@ class Speaker(Caller):
             self._answer(frame)
         elif id is None and session in self.exclusive and frame["code"] == "superseded":
             self._lose(session)
+        elif id is None and frame["code"] == "not_attached" and self.superseded:
+            pass  # a signal or a read marker was under way when somebody else took over
         elif id is None and session in self.cursors and frame["retryable"]:
             # An attachment of the hello that could not be served now.
             asyncio.get_running_loop().call_later(pause, self._attach, session)
@@ -269,8 +286,12 @@ class Speaker(Caller):
 
     def _expect(self, holds: bool, otherwise: str, frame: Frame) -> None:
         if not holds:
-            self.strays.append(f"{self.name} got {otherwise}: {str(frame)[:300]}")
-            self._note("stray", str(frame.get("session", "")), what=self.strays[-1])
+            self.astray(f"got {otherwise}: {str(frame)[:300]}", str(frame.get("session", "")))
+
+    def astray(self, sentence: str, session: str = "") -> None:
+        """Say what should not be so."""
+        self.strays.append(f"{self.name} {sentence}")
+        self._note("stray", session, what=self.strays[-1])
 
     def _note(self, op: Op, session: str, **said: Any) -> None:
         self._history.add(Record(client=self.name, op=op, at=time.monotonic(), session=session, **said))

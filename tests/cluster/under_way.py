@@ -28,6 +28,7 @@ class Saying:
     text: str
     metadata: dict[str, int]
     said_at: float
+    tries: int = 0  # on the present connection, without an answer yet
 
     @property
     def frame(self) -> Frame:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ ROOMY: Final = {
     "GATEWAY_HEARTBEAT_TIMEOUT_MS": str(TIMEOUT_MS),
     "GATEWAY_SWEEP_S": "1",
 }
+# As a node is started; tests with something up their sleeve start it otherwise.
+SERVE: Final = (sys.executable, "-m", "gateway", "serve")
 _SAMPLE: Final = re.compile(r"^(\w+)(\{[^}]*\})? (\S+)$", re.M)
 
 
@@ -57,6 +60,7 @@ class World:
         *,
         count: int = 3,
         env: Mapping[str, str] | None = None,
+        command: Sequence[str] = SERVE,
     ) -> None:
         self.ground = ground
         self.prefix = f"t{uuid4().hex[:8]}"
@@ -73,9 +77,8 @@ class World:
                 redises = ground.redis_urls or (ground.redis_url,)
                 settings["GATEWAY_DATABASE_URL"] = databases[n % len(databases)]
                 settings["GATEWAY_REDIS_URL"] = redises[n % len(redises)]
-                settings["GATEWAY_REDIS_URL"] = redises[n % len(redises)]
                 settings["GATEWAY_REDIS_PREFIX"] = self.prefix
-            self.nodes.append(GatewayProcess(folder / f"n{n + 1}", env=settings))
+            self.nodes.append(GatewayProcess(folder / f"n{n + 1}", env=settings, command=command))
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
