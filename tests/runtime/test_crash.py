@@ -269,6 +269,9 @@ async def test_while_redis_is_away_no_node_is_fenced(place: Place) -> None:
             await later(0.1)
         assert alice.outlet.closed is None
         assert cluster.nodes[0].lease.fences == 0
+        # And still, if it did not even try for that long, it would be.
+        now = cluster.nodes[0].clock.monotonic()
+        assert now < cluster.nodes[0].lease.fence_at <= now + lease_module.LEASE_S
 
 
 # -- a zombie
