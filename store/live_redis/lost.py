@@ -99,9 +99,10 @@ class Lost:
         disconnect: Calls[None] = Calls(DISCONNECT, slot_in, window_ms, life)
         for entry in entries:
             arguments = words(entry.id, entry.left_ms + SLACK_MS)
-            clear.add(None, words(keys.connections_of_user(entry.tenant, entry.user)), arguments, 1)
+            # Each is looked at before it is removed.
+            clear.add(None, words(keys.connections_of_user(entry.tenant, entry.user)), arguments, 2)
             for session in entry.sessions:
-                clear.add(None, words(keys.connections_of_session(entry.tenant, session)), arguments, 1)
+                clear.add(None, words(keys.connections_of_session(entry.tenant, session)), arguments, 2)
         for tenant, session in {(entry.tenant, session) for entry in entries for session in entry.sessions}:
             disconnect.add(None, words(keys.session(tenant, session)), b"", 2)
         calls = [*clear.commands(), *disconnect.commands()]
