@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.rolling import Outcome, Plan, roll
 from tests.cluster.world import Ground
 
-SMALL = Plan(clients=60, sessions=12, per_s=60.0, drain_s=10.0, calm_s=1.0)
+SMALL = Plan(clients=60, sessions=12, per_s=60.0, drain_s=15.0, calm_s=1.0)
 
 
 def told(how: str, outcome: Outcome) -> None:
