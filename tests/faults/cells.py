@@ -10,7 +10,7 @@ from tests.cluster.speaker import Speaker
 from tests.faults.client_faults import Asleep, HalfOpen, Reset, SlowLine, TokenTwice
 from tests.faults.node_faults import Drained, Frozen, Killed, Stalled
 from tests.faults.plan import Stroke
-from tests.faults.server_faults import BlackHole, Exhausted, SlowCommits, SlowWay
+from tests.faults.server_faults import BlackHole, Exhausted, SlowCommits, SlowWay, SubscribersKilled
 from tests.faults.stage import Stage
 
 
@@ -31,7 +31,7 @@ class Scene:
 MAKE: Final[Mapping[str, Callable[[Scene], Fault]]] = {
     "redis.restart": lambda scene: RedisKilled(scene.stage.redis),
     "redis.flushall": lambda scene: RedisTold(scene.stage.redis, "FLUSHALL"),
-    "redis.pubsub-kill": lambda scene: RedisTold(scene.stage.redis, "CLIENT", "KILL", "TYPE", "pubsub"),
+    "redis.pubsub-kill": lambda scene: SubscribersKilled(scene.stage.redis),
     "redis.blackhole": lambda scene: BlackHole("redis", scene.stage.to_redis),
     "redis.slow": lambda scene: SlowWay("redis", scene.stage.to_redis, 0.2),
     "postgres.restart": lambda scene: PostgresStopped(scene.stage.postgres),

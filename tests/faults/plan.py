@@ -21,12 +21,13 @@ class Length:
 
 AT_ONCE: Final = Length(0.0, 0.0)
 
-# Of the long form. Nobody closes a silent socket for 6 s, and a node's lease lasts for 15 s.
+# Of the long form. Nobody closes a silent socket for 6 s, a bus takes itself for deaf after 3 s of silence,
+# and a node's lease lasts for 15 s.
 LENGTHS: Final[Mapping[str, Length]] = {
     "redis.restart": Length(0.5, 4.0),
     "redis.flushall": AT_ONCE,
     "redis.pubsub-kill": AT_ONCE,
-    "redis.blackhole": Length(3.0, 8.0),
+    "redis.blackhole": Length(5.0, 10.0),
     "redis.slow": Length(3.0, 8.0),
     "postgres.restart": Length(0.0, 1.0),
     "postgres.away": Length(30.0, 30.0),
@@ -46,7 +47,7 @@ LENGTHS: Final[Mapping[str, Length]] = {
 SHORT: Final[Mapping[str, Length]] = {
     **LENGTHS,
     "redis.restart": Length(1.0, 1.5),
-    "redis.blackhole": Length(2.5, 3.0),
+    "redis.blackhole": Length(5.0, 5.5),
     "redis.slow": Length(2.0, 2.5),
     "postgres.away": Length(3.0, 4.0),
     "postgres.slow-commits": Length(2.0, 2.5),

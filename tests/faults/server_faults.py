@@ -1,10 +1,34 @@
 """What happens to Postgres and Redis, or on the way to them."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import asyncpg
 
 from loadtest.servers.proxy import FaultProxy
+from loadtest.servers.redis import RedisServer
+from tests.waiting import later
+
+KILLS_S: Final = 0.1
+
+
+class SubscribersKilled:
+    """Every connection that hears hints is killed, and as soon as there are new ones, those."""
+
+    name = "subscribers killed"
+
+    def __init__(self, redis: RedisServer, *, times: int = 10) -> None:
+        self._redis = redis
+        self._times = times
+
+    async def begin(self) -> None:
+        for _ in range(self._times):
+            await asyncio.to_thread(self._redis.run, "CLIENT", "KILL", "TYPE", "pubsub")
+            await later(KILLS_S)
+
+    async def end(self) -> None:
+        """It is over."""
 
 
 class BlackHole:
