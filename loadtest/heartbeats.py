@@ -1,11 +1,12 @@
 """What it costs to have connections that only heartbeat: a gateway on Redis, each connection in a session.
 
-The gateway, Redis, Postgres and the clients run in processes of their own. Beside them the floor in C
-(loadtest/native) echoes at the same pace, for a part of the connections: what a frame that comes alone costs
-on this machine, in the same seconds. Heartbeats are spread over the interval as chance has it.
+The gateway shares a core with the floor in C (loadtest/native), which echoes at the same pace for a part of
+the connections. Clients, Redis and Postgres run on the other cores, since in life they are other machines.
+Heartbeats are spread over the interval as chance has it.
 """
 
 import asyncio
+import os
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import click
+import httpx
 import msgspec
+import psutil
 import uvloop
 
 from loadtest.beaters import SECRET, Beaters, beaters
@@ -31,6 +34,7 @@ BUDGET_CORE: Final = 0.05
 _CLIENTS: Final = 6_000
 # After the last one has attached: what its coming has set going is over.
 _SETTLED_S: Final = 10.0
+_TRIPS: Final = "store_redis_round_trips_total"
 _ROOMY: Final = {
     "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "100000",
     "GATEWAY_MAX_ACCEPTS_PER_S": "10000",
@@ -48,7 +52,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What one stretch of time cost, in seconds of CPU. Redis reads 16 KiB at a time."""
+    """What one stretch of time cost, in seconds of CPU. Trips: pipelines sent to Redis."""
 
     seconds: float
     heartbeats: int
@@ -56,7 +60,7 @@ class Figures(msgspec.Struct, frozen=True):
     gateway_s: float
     floor_s: float
     redis_s: float
-    redis_reads: int
+    trips: int
 
     def since(self, earlier: "Figures") -> "Figures":
         """What has been added."""
@@ -65,8 +69,8 @@ class Figures(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         gateway, redis = self.gateway_s / self.seconds, self.redis_s / self.seconds
-        beats, reads = self.heartbeats / self.seconds, self.redis_reads / self.seconds
-        rates = f"{beats:7.1f} heartbeats/s {reads:6.1f} reads/s"
+        beats, trips = self.heartbeats / self.seconds, self.trips / self.seconds
+        rates = f"{beats:7.1f} heartbeats/s {trips:6.1f} trips/s"
         return f"{rates}   gateway {gateway:6.2%}, Redis {redis:6.2%} of a core"
 
 
@@ -88,11 +92,31 @@ class Ground:
         return (await self._now()).since(before)
 
     async def _now(self) -> Figures:
-        reads = int(self.redis.run("INFO", "stats")["total_reads_processed"])
+        trips = await self._trips()
         heartbeats = sum([await each.answered() for each in self.clients])
         echoes = sum([await each.answered() for each in self.echoed])
         gateway_s, floor_s, redis_s = (each.cpu_s() for each in self._processes)
-        return Figures(time.monotonic(), heartbeats, echoes, gateway_s, floor_s, redis_s, reads)
+        return Figures(time.monotonic(), heartbeats, echoes, gateway_s, floor_s, redis_s, trips)
+
+    async def _trips(self) -> int:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            text = (await http.get(f"{self.gateway.ops_url}/metrics")).text
+        counted = [line.split()[-1] for line in text.splitlines() if line.startswith(_TRIPS)]
+        if not counted:
+            raise RuntimeError(f"the gateway's metrics have no {_TRIPS}")
+        return int(sum(map(float, counted)))
+
+
+def keep_apart(measured: tuple[int, ...], others: tuple[int, ...]) -> None:
+    """Give one core to some processes and the rest of them to others, this one and its children among these.
+
+    A machine of one core is left as it is.
+    """
+    first, *rest = sorted(os.sched_getaffinity(0))
+    for pids, cores in ((measured, {first}), ((0, *others), set(rest) or {first})):
+        for pid in pids:
+            for thread in psutil.Process(pid or os.getpid()).threads():
+                os.sched_setaffinity(thread.id, cores)
 
 
 async def measure(load: Load, seconds: float) -> tuple[Figures, Figures]:
@@ -111,6 +135,9 @@ async def measure(load: Load, seconds: float) -> tuple[Figures, Figures]:
             "GATEWAY_HEARTBEAT_MS": str(int(load.heartbeat_s * 1000)),
         }
         async with GatewayProcess(data, env=env) as gateway, floor("echo") as echo:
+            database = psutil.Process(postgres.pid)
+            backends = tuple(each.pid for each in (database, *database.children(recursive=True)))
+            keep_apart((gateway.pid, echo.pid), (redis.pid, *backends))
             return await _measured(Ground(gateway, echo, redis), load, seconds)
 
 
