@@ -290,6 +290,7 @@ class NodeEntry(Value, frozen=True, kw_only=True):
     started_at: int
     connections: int = 0
     incarnation: str = ""
+    is_leaving: bool = False  # it takes no new connections: nobody is sent there
 
 
 class SessionStats(Value, frozen=True, kw_only=True):

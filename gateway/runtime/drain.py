@@ -39,7 +39,9 @@ ASKED_SHARE: Final = 0.7
 CALM_PER_S: Final = 10.0
 # The committer answers within 4.25 s of an offer, whatever the log does.
 FLUSH_LIMIT_S: Final = 4.5
-# How long the register of nodes may take to say whether there is another one.
+# The register of nodes is asked so often whether there is another one that stays, and may take so long: where
+# all are told to stop at once, each learns of the others within the lead, before anybody was asked to move.
+LOOK_S: Final = 0.5
 LOOK_LIMIT_S: Final = 1.0
 
 _LEAVING: Final = "the node is leaving"
@@ -190,7 +192,8 @@ class Drain:
             for connection in list(node.connections.values()):
                 if connection.peer.state is State.OPENING:
                     self._close(connection)
-            if self._here and not await self._is_alone():
+            if self._here:
+                await self._tell()
                 await self._move()
             await node.flush(FLUSH_LIMIT_S)
         except Exception:
@@ -214,7 +217,7 @@ class Drain:
         return sum(not connection.is_over for connection in self._node.connections.values())
 
     async def _is_alone(self) -> bool:
-        """Whether there is no other node to move to, as far as the register says.
+        """Whether there is no other node to move to, as far as the register says: none, or none that stays.
 
         Then nobody waits: clients would come back to this one and be refused until it is gone.
         """
@@ -223,23 +226,40 @@ class Drain:
             return True
         try:
             async with asyncio.timeout(LOOK_LIMIT_S):
-                others = [entry.id for entry in await node.live.nodes()]
+                entries = await node.live.nodes()
         except (Unavailable, TimeoutError):
             return False
         # A register that has lost us as well knows nothing.
-        return others == [node.id]
+        staying = [entry.id for entry in entries if not entry.is_leaving or entry.id == node.id]
+        return staying == [node.id]
+
+    async def _tell(self) -> None:
+        """Have the register say that this node leaves. Should it not, others take it for one that stays."""
+        try:
+            async with asyncio.timeout(LOOK_LIMIT_S):
+                await self._node.lease.renew()
+        except (Unavailable, TimeoutError) as error:
+            _logger.warning("drain_not_registered", error=str(error))
 
     async def _move(self) -> None:
-        """Ask everybody to move; return when nobody is left, or the window has passed, or it is hurried."""
+        """Ask everybody to move; return when nobody is left, or the window has passed, or it is hurried.
+
+        And when there is no node any more to move to.
+        """
         clock = self._node.clock
         first, last = asked_by(self._begun, self._node.settings.drain_s, self._here)
+        look_at = -math.inf
         while self._here and not self._is_hurried:
+            if clock.monotonic() >= look_at:
+                if await self._is_alone():
+                    return
+                look_at = clock.monotonic() + LOOK_S
             now = clock.monotonic()
             if now >= self._end:
                 return
             if now >= first:
                 self._ask(now, last)
-            next_at = max(first, now + BATCH_S)
+            next_at = max(min(first, look_at), now + BATCH_S)
             self._woken.clear()
             await self._pause(self._woken, min(next_at, self._end) - now)
 

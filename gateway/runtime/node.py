@@ -234,6 +234,11 @@ class Node:
         """How many connections there are."""
         return len(self.connections)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it takes no more of them."""
+        return self.leaving.has_begun
+
     def _life(self) -> str:
         return self.lease.life
 

@@ -34,6 +34,10 @@ class Holder(Protocol):
     def serving(self) -> int:
         """How many connections it has."""
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it takes no more of them."""
+
     def fenced(self) -> None:
         """The process has not run: nothing that it holds may be used any more. At once, without waiting."""
 
@@ -79,6 +83,7 @@ class NodeLease:
             started_at=self._started_at,
             connections=self._holder.serving,
             incarnation=self.incarnation,
+            is_leaving=self._holder.is_leaving,
         )
 
     def watch(self) -> None:

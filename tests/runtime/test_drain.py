@@ -67,11 +67,12 @@ class Leaving:
         self.settings = NodeSettings(node_id="n1", drain_s=window_s)
         self.id = "n1"
         self.now = 1000.0
-        self.clock = self.live = self
+        self.clock = self.live = self.lease = self
         self.connections: dict[str, Any] = {}
         self.everybody: list[Someone] = []
         self.others = others
         self.register_is_away = False
+        self.leaving: set[str] = set()  # of the others
         self.flushed: float | None = None
         self.flushing: asyncio.Event | None = None
         self._todo: list[tuple[float, Callable[[], None]]] = []
@@ -84,7 +85,16 @@ class Leaving:
         await turns(1)
         if self.register_is_away:
             raise Unavailable("away")
-        return [NodeEntry(id=name, url=None, started_at=0, connections=0) for name in self.others]
+        return [
+            NodeEntry(id=name, url=None, started_at=0, is_leaving=name in self.leaving)
+            for name in self.others
+        ]
+
+    async def renew(self) -> None:
+        await turns(1)
+        if self.register_is_away:
+            raise Unavailable("away")
+        self.leaving |= {self.id}
 
     async def flush(self, within_s: float) -> None:
         assert within_s < 6
@@ -219,6 +229,28 @@ async def test_with_nowhere_to_move_to_nobody_is_asked_and_nobody_waited_for(
     await node.over()
     assert someone.asked == []
     assert someone.closed == (begun, 4000)
+
+
+async def test_nodes_that_all_leave_do_not_wait_for_each_other() -> None:
+    node = Leaving(30.0, ("n1", "n2", "n3"))
+    (someone,) = node.add()
+    node.leaving.add("n2")
+    begun = node.now
+    node.at(begun + 0.9, lambda: node.leaving.add("n3"))
+    await node.over()
+    assert someone.asked == []
+    assert node.now < begun + 2.0
+    assert someone.closed == (node.now, 4000)
+
+
+async def test_the_last_other_node_that_leaves_ends_the_waiting_for_who_was_asked() -> None:
+    node = Leaving(30.0, ("n1", "n2"))
+    (someone,) = node.add()
+    node.at(node.now + 10, lambda: node.leaving.add("n2"))
+    begun = node.now
+    await node.over()
+    assert someone.asked
+    assert begun + 10 <= node.now < begun + 11
 
 
 @pytest.mark.parametrize("others", [None, (), ("n1", "n2"), ("n2",)])
