@@ -273,6 +273,8 @@ class Socket(Listener):
         except Exception:
             self._bug()
             due = inf
+        if self.code:
+            return self._deadline  # the handler has closed it
         return min(due, self._check_peer(now), self._deadline)
 
     def _check_peer(self, now: float) -> float:

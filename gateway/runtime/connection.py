@@ -128,6 +128,9 @@ class Connection:
 
     def check(self, now: float) -> float:
         """See to this connection's deadlines; the time of the next one."""
+        if now >= self.node.lease.fence_at:
+            # It was not this client that was silent for so long.
+            self.node.lease.watch()
         if now >= self._hello_by:
             self._hello_by = math.inf
             self.hang(CloseCode.PROTOCOL_VIOLATION, "no hello came in time")

@@ -165,6 +165,21 @@ async def test_a_deadline_that_moves_away_does_not_put_a_check_off(serve: Start)
     assert handler.checks > 1
 
 
+async def test_what_the_handler_closes_for_counts_before_silence(served: Served) -> None:
+    peer, handler = await served.pair()
+
+    def resync(now: float) -> float:
+        handler.outlet.close(4003, "this process has slept")
+        return inf
+
+    setattr(handler, "check", resync)  # noqa: B010
+    served.pass_time(70.0)
+    while (frame := await peer.frame())[0] == PING:
+        pass
+    assert frame[1][:2] == (4003).to_bytes(2)
+    assert served.edge.counters.silents == 0
+
+
 async def test_a_deadline_of_a_connection_that_is_closing_is_not_kept(served: Served) -> None:
     _, handler = await served.pair()
     handler.outlet.close(1000, "done")

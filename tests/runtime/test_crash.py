@@ -283,6 +283,15 @@ def sleep_past_the_lease(node: Node) -> None:
     node.lease.fence_at = node.clock.monotonic() - 1.0
 
 
+async def test_a_node_that_slept_notices_before_it_looks_at_deadlines(place: Place) -> None:
+    async with place(2, is_fenced=True) as cluster:
+        alice, _, _ = await opened(cluster, 0)
+        node = cluster.nodes[0]
+        sleep_past_the_lease(node)
+        alice.connection.check(node.clock.monotonic())
+        assert alice.outlet.closed == (CloseCode.RESYNC, "this node did not run for a while: resume")
+
+
 async def test_a_node_that_slept_takes_nothing_and_closes_everything(place: Place) -> None:
     async with place(2, is_fenced=True) as cluster:
         alice, session, _ = await opened(cluster, 0)

@@ -26,6 +26,8 @@ export class Connection {
     /** opening → open → closed */
     this.state = "opening";
     this.welcome = null;
+    /** When it was welcomed and when it was over, for whoever asks whether two overlapped. */
+    this.openedAt = this.closedAt = Infinity;
     /** Session ids: listed in the hello, attached here, caught up here, asked to attach here. */
     this.listed = new Set();
     this.attached = new Set();
@@ -153,6 +155,7 @@ export class Connection {
   #welcomed(frame) {
     this.state = "open";
     this.welcome = frame;
+    this.openedAt = this.#surroundings.now();
     this.#surroundings.clearTimeout(this.#openingTimer);
     const { interval_ms: intervalMs = 25_000, timeout_ms: timeoutMs = 60_000 } = frame.heartbeat ?? {};
     this.#heartbeat = new Heartbeat(this.#surroundings, { intervalMs, timeoutMs }, {
@@ -182,6 +185,7 @@ export class Connection {
       return;
     }
     this.state = "closed";
+    this.closedAt = this.#surroundings.now();
     this.#surroundings.clearTimeout(this.#openingTimer);
     this.#heartbeat?.stop();
     if (this.#socket) {

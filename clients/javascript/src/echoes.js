@@ -26,17 +26,19 @@ export class Echoes {
     return true;
   }
 
-  /** Whether it is what another connection has brought: its echo, of which there is one. */
+  /** Whether it is what another connection has brought that overlapped with this one: its echo, of which there is one. */
   passes(connection, frame) {
     const oldest = this.#now() - APART_MS;
     while (this.#taken.length > 0 && this.#taken[0].at < oldest) {
       this.#taken.shift();
     }
-    if (!this.#taken.some((each) => each.connection !== connection)) {
+    // One that was lost before this one came has none: what it brought may well happen again.
+    const isOther = (each) => each.connection !== connection && each.connection.closedAt >= connection.openedAt;
+    if (!this.#taken.some(isOther)) {
       return false;
     }
     const text = JSON.stringify(frame);
-    const place = this.#taken.findIndex((each) => each.connection !== connection && each.text === text);
+    const place = this.#taken.findIndex((each) => isOther(each) && each.text === text);
     if (place >= 0) {
       this.#taken.splice(place, 1);
     }

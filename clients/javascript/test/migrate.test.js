@@ -312,3 +312,16 @@ test("close() in the middle of a move closes both", async () => {
   assert.deepEqual(world.network.sockets.map(({ readyState }) => readyState), [3, 3]);
   assert.equal(world.clock.pending, 0);
 });
+
+test("what a lost socket has brought is news when the next one brings the same", async () => {
+  const world = new World();
+  const { seen, socket } = await world.online();
+  const typing = { type: "signal", session: "s1", name: "typing", sender: "bob" };
+  socket.deliver(typing);
+  assert.equal(seen.signal.length, 1);
+  socket.end();
+  await world.clock.advance(300);
+  assert.notEqual(world.socket, socket);
+  world.socket.deliver(typing);
+  assert.equal(seen.signal.length, 2, "bob goes on typing");
+});

@@ -28,12 +28,13 @@ class Echoes:
         return True
 
     def passes(self, link: Link, frame: Frame) -> bool:
-        """Whether it is what another link has brought: its echo, of which there is one."""
+        """Whether a link that overlapped with this one has brought it: its echo, of which there is one."""
         oldest = self._clock.monotonic() - APART_S
         while self._taken and self._taken[0][0] < oldest:
             self._taken.popleft()
         for place, (_, other, known) in enumerate(self._taken):
-            if other is not link and known == frame:
+            # One that was lost before this one came has no echo: what it brought may well happen again.
+            if other is not link and other.closed_at >= link.opened_at and known == frame:
                 del self._taken[place]
                 return True
         return False

@@ -50,6 +50,7 @@ class Link:
     ) -> None:
         self.welcome = welcome
         self.opened_at = options.clock.monotonic()
+        self.closed_at = math.inf
         self.attached: set[str] = set()
         self.live: set[str] = set()
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -173,6 +174,7 @@ class Link:
     def _end(self) -> None:
         code = self._socket.close_code
         seen = Ending(code=None if code == ABNORMAL else code, reason=self._socket.close_reason or "")
+        self.closed_at = self._clock.monotonic()
         self.ended.set_result(self._ending or seen)
         self.wake()
         for reply in self._replies.values():

@@ -201,6 +201,28 @@ async def test_what_the_old_node_brought_is_no_news_when_the_new_one_brings_it_a
         assert names(seen) == ["typing", "typing", "bye"]
 
 
+async def test_what_a_lost_connection_brought_is_news_when_the_next_one_brings_the_same() -> None:
+    stage = Stage()
+    stage.go_live.set()
+
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        await peer.messages(1, 2)
+        await peer.until_closed()
+
+    async with gateway(first, lambda peer: taking_over(peer, stage)) as server, server.client() as client:
+        seen: list[Event] = []
+        client.on_event(seen.append)
+        await client.open()
+        typing = {"session": SESSION, "name": "typing", "sender": "bob", "connection": "c-9"}
+        await server.peers[0].send("signal", **typing)
+        await until(lambda: names(seen) == ["typing"])
+        server.peers[0].drop()
+        await until(lambda: client.connection == "c-2")
+        await server.peers[1].send("signal", **typing)
+        await until(lambda: names(seen) == ["typing", "typing"])
+
+
 async def test_the_old_node_dies_before_the_second_is_live_and_the_second_carries_on() -> None:
     stage = Stage()
 
