@@ -42,7 +42,7 @@ test: check ## everything that must hold before a change goes in
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-stores test-rest
 
 # Two halves side by side: much of a test is waiting for servers and browsers.
-STORES := tests/store tests/servers tests/page
+STORES := tests/store tests/servers tests/page tests/runtime
 
 .PHONY : test-stores test-rest
 test-stores:
