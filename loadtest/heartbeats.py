@@ -85,6 +85,11 @@ class Ground:
         self.clients: list[Beaters] = []
         self.echoed: list[Beaters] = []
 
+    @property
+    def rss_bytes(self) -> int:
+        """What the gateway has in memory."""
+        return self._processes[0].rss_bytes()
+
     async def stretch(self, seconds: float) -> Figures:
         """Let time pass, and say what it has cost."""
         before = await self._now()
@@ -119,8 +124,8 @@ def keep_apart(measured: tuple[int, ...], others: tuple[int, ...]) -> None:
                 os.sched_setaffinity(thread.id, cores)
 
 
-async def measure(load: Load, seconds: float) -> tuple[Figures, Figures]:
-    """Measure a gateway with nobody connected, for ten seconds, and then with so many."""
+async def measure(load: Load, seconds: float) -> tuple[Figures, Figures, float]:
+    """Measure a gateway with nobody connected, for ten seconds, and then with so many; KiB for each."""
     with (
         tempfile.TemporaryDirectory(prefix="heartbeats-") as folder,
         RedisServer.start(Path(folder) / "redis") as redis,
@@ -141,8 +146,9 @@ async def measure(load: Load, seconds: float) -> tuple[Figures, Figures]:
             return await _measured(Ground(gateway, echo, redis), load, seconds)
 
 
-async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures, Figures]:
+async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures, Figures, float]:
     empty = await ground.stretch(10.0)
+    small = ground.rss_bytes
     pace = ("--heartbeat-s", str(load.heartbeat_s))
     async with AsyncExitStack() as clients:
 
@@ -160,7 +166,8 @@ async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures
         for each in (*ground.clients, *ground.echoed):
             await each.answer()
         await asyncio.sleep(load.heartbeat_s + _SETTLED_S)
-        return empty, await ground.stretch(seconds)
+        full = await ground.stretch(seconds)
+        return empty, full, (ground.rss_bytes - small) / load.connections / 1024
 
 
 @click.command()
@@ -170,7 +177,7 @@ async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures
 @click.option("--seconds", default=50.0, show_default=True, help="How long to measure.")
 def heartbeats(connections: int, in_session: int, heartbeat_s: float, seconds: float) -> None:
     """CPU of a gateway on Redis, and of Redis, for connections that only heartbeat; scaled to 20,000."""
-    empty, full = uvloop.run(measure(Load(connections, in_session, heartbeat_s), seconds))
+    empty, full, kib = uvloop.run(measure(Load(connections, in_session, heartbeat_s), seconds))
     click.echo(f"{'nobody':>12}  {empty}")
     click.echo(f"{connections:>12,}  {full}")
     idle = empty.gateway_s / empty.seconds
@@ -180,6 +187,7 @@ def heartbeats(connections: int, in_session: int, heartbeat_s: float, seconds: f
     scaled = idle + spent * BUDGET_CONNECTIONS / connections
     click.echo(f"gateway, CPU per heartbeat              {each_us:7.1f} µs")
     click.echo(f"floor in C, CPU per echo at that pace   {floor_us:7.1f} µs  (× {each_us / floor_us:.1f})")
+    click.echo(f"gateway, memory of a connection         {kib:7.1f} KiB")
     budget = f"(budget {BUDGET_CORE:.0%})"
     click.echo(f"scaled to {BUDGET_CONNECTIONS:,} connections             {scaled:8.2%} of a core {budget}")
 
