@@ -80,12 +80,12 @@ class Wheel:
             self.turn()
 
     def _check(self, entry: Entry, now: float) -> None:
-        # Not filed while it is checked: an entry that files itself in `check` is not filed twice.
+        # Not filed while it is checked: the nearest of what is said in `check` and what it returns counts.
         entry.filed = -1
         try:
             when = entry.check(now)
         except Exception:
             _log.exception("deadline check failed")
             return
-        if entry.filed < 0:
-            self.add(entry, when)
+        if when < inf:
+            self.hasten(entry, when)  # it may have been filed in `check`, for a deadline that is further away

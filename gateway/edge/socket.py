@@ -287,14 +287,18 @@ class Socket(Listener):
             self._is_large, self._plain = True, False
         silent_at = self._heard_at + limits.silent_s
         asked_at = self._heard_at + _ASKED_AT * limits.silent_s
-        if now >= silent_at:
+        is_asked = self._pinged_at > self._heard_at
+        if now >= silent_at and is_asked:
             self._edge.counters.silents += 1
             self.close(CloseCode.SILENT, CloseCode.SILENT.reason)
-        elif now >= min(self._ping_at, asked_at):
+        elif now >= self._ping_at or (now >= asked_at and not is_asked):
             self._ping_at = now + limits.ping_s
             self._pinged_at = now
             self.outbox.put(_PROBE_FRAME)
-        return silent_at if now >= asked_at else min(self._ping_at, asked_at)
+        if now < asked_at:
+            return min(self._ping_at, asked_at)
+        # Where we come too late to ask in time, the answer is waited for: nobody is closed who was not asked.
+        return silent_at if is_asked else max(silent_at, now + (1 - _ASKED_AT) * limits.silent_s)
 
     def _check_progress(self, now: float) -> None:
         mark = (self.outbox.resumes, self.transport.get_write_buffer_size())

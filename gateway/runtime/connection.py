@@ -225,7 +225,8 @@ class Connection:
         self._notice_at = max(now, expires - EXPIRY_NOTICE_S)
         self._close_at = expires + EXPIRY_GRACE_S
         self._hello_by = math.inf
-        self._renew_at = now + self.node.leases.renew_s * random.uniform(0.0, 1.0)  # noqa: S311
+        # With the first heartbeat, which comes when chance will have it; a refresh puts nothing off.
+        self._renew_at = min(self._renew_at, now)
         if self._migrate_at == self._leave_by == math.inf:
             # ± 10 %: connections made in one storm must not all move in one.
             self._migrate_at = now + self.node.settings.connection_lifetime_s * random.uniform(0.9, 1.1)  # noqa: S311

@@ -29,12 +29,13 @@ FLUSH_S: Final = 0.25
 # Connections in one flush: 20 ms of Redis, in calls of one, and 10 ms of ours. What is beyond waits for the
 # next: after an outage a node has all of its connections to write.
 BATCH: Final = 1_000
-# Each connection is asserted again with its heartbeat, unless its client heartbeats more often than need be:
-# after a FLUSHALL the indexes are true again within one.
+# Each connection is asserted again with its heartbeat, or with what else its client says, unless it says more
+# than need be: after a FLUSHALL the indexes are true again within one heartbeat.
 RENEW_SHARE: Final = 0.5
-# Whose client does not heartbeat, but is not silent either, is asserted in this share of the time-out: well
-# before its lease ends.
+# Whose client only answers pings is asserted in this share of the time-out, well before its lease ends, and
+# in this share of the resume window, for which records live: theirs, and the marks of tokens used up.
 UNHEARD_SHARE: Final = 0.9
+WINDOW_SHARE: Final = 0.5
 # An entry outlives the silence after which its connection is closed anyway.
 LEASE_MARGIN_MS: Final = 15_000
 # Connections that have gone and are in the indexes still, while the store is away. Above this the oldest
@@ -62,8 +63,9 @@ class Leases:
         self._resumption = resumption
         self.lease_ms = timeout_ms + LEASE_MARGIN_MS
         # From one assertion to the next, at least; and how much longer the wheel leaves it to the client.
-        self.renew_s = heartbeat_ms * RENEW_SHARE / 1000
-        self.patience_s = max(0.0, timeout_ms * UNHEARD_SHARE / 1000 - self.renew_s)
+        unheard_ms = min(timeout_ms * UNHEARD_SHARE, resumption.window_ms * WINDOW_SHARE)
+        self.renew_s = min(heartbeat_ms * RENEW_SHARE, unheard_ms) / 1000
+        self.patience_s = unheard_ms / 1000 - self.renew_s
         self._changed: dict[str, Connection] = {}
         self._confirmed: dict[str, Connection] = {}  # of whom only the resume record is to be written
         self._arriving: dict[
@@ -153,7 +155,10 @@ class Leases:
         Left to the flush where the store is away; then nobody came.
         """
         self._changed.pop(connection.id, None)
+        lease = connection.node.lease
         try:
+            if not lease.is_running:
+                await lease.renew()  # taken for lost meanwhile, it has to know before it writes
             await self._write([connection], [connection])
         except Unavailable:
             self.changed(connection)
@@ -284,14 +289,17 @@ class Leases:
         entries = [self._leased(each) for each in connections if each.identity is not None and _is_here(each)]
         if not entries:
             return
-        by_id = {entry.id: entry for entry in entries} if self._returning else {}
+        by_id = {entry.id: entry for entry in entries}
         for connection, session in await self._live.assert_connections(entries, lease_ms=self.lease_ms):
             if session in (arriving := self._arriving.get(connection, {})):
                 arriving[session] = True
             elif (joined := self._returning.get(connection)) is not None:
                 joined(by_id[connection], session)
+        life = connections[0].node.lease.incarnation
         for entry in entries:
-            self._returning.pop(entry.id, None)
+            # One written under the life before is cleaned up again: who came back with it is yet to be told.
+            if entry.incarnation == life:
+                self._returning.pop(entry.id, None)
 
     def _leased(self, connection: "Connection") -> ConnectionEntry:
         """What the indexes hold of the connection, made ready once and kept until it attaches or detaches."""

@@ -109,7 +109,8 @@ def _traffic(connection: "Connection", attachment: "Attachment", size: int) -> N
     room.is_touched = True
     room.frames_in += 1
     room.bytes_in += size
-    room.last_active = connection.node.clock.monotonic()
+    room.last_active = now = connection.node.clock.monotonic()
+    connection.renew(now)
     if room.state != "active":
         room.step("traffic")
     elif not room.is_stirred:

@@ -139,6 +139,23 @@ def test_a_check_that_fails_keeps_nobody_else_from_theirs(caplog: pytest.LogCapt
     assert len(caplog.records) == 1
 
 
+def test_of_what_is_filed_in_a_check_and_what_it_returns_the_nearer_counts() -> None:
+    time = Time()
+    wheel = Wheel(time)
+
+    class Moving(Entry):
+        def check(self, now: float) -> float:
+            if not self.checked:
+                wheel.hasten(self, now + 30.0)
+            super().check(now)
+            return now + 3.0
+
+    entry = Moving([])
+    wheel.add(entry, 1001.0)
+    _turn(wheel, time, 8.0)
+    assert entry.checked[1] < 1006.0
+
+
 # -- of a connection
 
 
@@ -229,6 +246,21 @@ async def test_who_has_been_silent_is_asked_for_a_sign_of_life_before_it_is_clos
         await until(lambda: len(handler.rtts) == 1)
         handler.rtts.clear()
     assert served.edge.counters.silents == 0
+
+
+async def test_nobody_is_closed_as_silent_who_was_not_asked(serve: Start) -> None:
+    served = await serve(ping_s=1e9)
+    peer, handler = await served.pair()
+    served.pass_time(53.5)
+    served.pass_time(7.0)  # the loop was held up: both moments are over
+    assert await peer.frame() == (PING, b"rtt")
+    peer.send(client_frame(PONG, b"rtt"))
+    await until(lambda: len(handler.rtts) == 1)
+    served.pass_time(7.0)
+    assert served.edge.counters.silents == 0
+    served.pass_time(60.5)
+    served.pass_time(6.5)
+    assert served.edge.counters.silents == 1
 
 
 async def test_round_trips_are_measured_by_pings_of_ours(serve: Start) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -273,6 +274,53 @@ async def test_while_redis_is_away_no_node_is_fenced(place: Place) -> None:
         # And still, if it did not even try for that long, it would be.
         now = cluster.nodes[0].clock.monotonic()
         assert now < cluster.nodes[0].lease.fence_at <= now + lease_module.LEASE_S
+
+
+async def buried(node: Node) -> None:
+    """Take a node for lost, clean up after it, and have its users leave, as survivors do."""
+    life = node.lease.life
+    await node.live.retire_node(node.lease.entry, grace_ms=0)
+    remains = await node.live.take_lost(life, limit=100, claim_ms=3000, window_ms=1000)
+    for leave in remains.leaves:
+        assert await node.live.leave(*leave)
+    await node.live.release_lost(remains)
+
+
+@pytest.mark.parametrize("is_before", [False, True], ids=["after the clean-up", "before it"])
+async def test_who_is_asserted_while_the_node_learns_that_it_was_lost_is_told_to_be_back(
+    place: Place, is_before: bool
+) -> None:
+    async with place(1, is_fenced=False) as cluster:
+        alice, session, _ = await opened(cluster, 0)
+        node = cluster.nodes[0]
+        await node.leases.flush()
+        await node.tasks.stop()
+        joined: list[tuple[str, str]] = []
+        node._joined_again = lambda entry, session: joined.append((entry.id, session))  # type: ignore[method-assign]
+        write = node.live.assert_connections
+        reached, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(entries: Any, *, lease_ms: int) -> Any:
+            if is_before:
+                answer = await write(entries, lease_ms=lease_ms)
+                reached.set()
+                await go.wait()
+                return answer
+            reached.set()
+            await go.wait()
+            return await write(entries, lease_ms=lease_ms)
+
+        node.live.assert_connections = slow  # type: ignore[method-assign]
+        node.leases.changed(alice.connection)
+        flush = asyncio.create_task(node.leases.flush_live())
+        await reached.wait()
+        await buried(node)
+        await node.lease.renew()
+        go.set()
+        await flush
+        node.live.assert_connections = write  # type: ignore[method-assign]
+        await node.leases.flush_live()
+        assert joined == [(alice.connection.id, session)]
 
 
 # -- a zombie

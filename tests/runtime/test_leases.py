@@ -221,6 +221,35 @@ async def test_every_connection_is_asserted_again_with_its_heartbeat(place: Plac
             assert not leases._changed
 
 
+async def test_whoever_says_anything_is_asserted_again_and_refreshing_puts_nothing_off(place: Place) -> None:
+    async with place(1, heartbeat_ms=20_000, is_fenced=False) as cluster:
+        alice, session, _ = await opened(cluster, 0)
+        leases, clock, world = cluster.nodes[0].leases, cluster.worlds[0].clock, cluster.worlds[0]
+        begun = clock.monotonic()
+        await alice.ask("refresh", token=world.tokens.mint("alice"))
+        for turn in range(1, 4):
+            now = begun + turn * 10.1  # a moment after the next renewal is due
+            clock.monotonic = lambda: now  # type: ignore[method-assign]  # noqa: B023
+            await flushed(cluster)
+            assert not leases._changed
+            await alice.ask("refresh", token=world.tokens.mint("alice"))
+            alice.say("send", id=f"c{turn}", session=session, content="no heartbeat")
+            assert list(leases._changed) == [alice.connection.id]
+
+
+async def test_renewals_keep_pace_with_a_short_resume_window(place: Place) -> None:
+    async with place(1, heartbeat_ms=60_000, heartbeat_timeout_ms=180_000, resume_window_s=40.0) as cluster:
+        alice, _, _ = await opened(cluster, 0)
+        leases, now = cluster.nodes[0].leases, cluster.nodes[0].clock.monotonic()
+        alice.connection.renew(now)
+        await flushed(cluster)
+        # The record of a session, and the mark of a token that was used elsewhere, live for the window.
+        due = alice.connection.check(now)
+        assert due <= now + 20.0
+        alice.connection.check(due)
+        assert list(leases._changed) == [alice.connection.id]
+
+
 async def test_a_connection_that_does_not_heartbeat_is_asserted_well_before_its_lease_ends(
     place: Place,
 ) -> None:
