@@ -33,7 +33,8 @@ async def test_five_kills_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 async def test_a_gateway_that_acks_before_it_commits_is_found_out(tmp_path: Path) -> None:
     everybody = (tuple(range(4)),) * 2
-    kills = (Kill(moment="commit", after_s=0.3, burst=10),) * 3
+    # Whatever else is written, joins and leaves too, commits what it has left open: not every kill shows it.
+    kills = (Kill(moment="commit", after_s=0.3, burst=10),) * 12
     plan = Plan(seed=3, clients=4, members=everybody, kills=kills)
     try:
         found = [
