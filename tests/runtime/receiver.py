@@ -1,14 +1,12 @@
 """A real HTTP server that takes events, well or badly."""
 
 import asyncio
-import contextlib
 import json
 import ssl
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from tests.waiting import until
+from tests.http_server import HttpServer
 
 Way = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -60,55 +58,27 @@ async def hang(writer: asyncio.StreamWriter) -> None:
     await writer.wait_closed()
 
 
-class Receiver:
+class Receiver(HttpServer):
     """Keeps every request, and answers in the ways of its plan; when that is over, in its usual way."""
 
+    path = "/events?to=me"
+
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
+        super().__init__(tls)
         self.requests: list[Request] = []
         self.plan: list[Way] = []
         self.usual: Way = status(200)
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        scheme = "https" if self._tls else "http"
-        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/events?to=me"
 
     @property
     def taken(self) -> list[int]:
         """The ids of all events that came, repeats included."""
         return [id for request in self.requests for id in request.ids]
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
-        await self._server.wait_closed()
-        await until(lambda: not self._open, what="the answers under way end")
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                headers = {
-                    name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])
-                }
-                body = await reader.readexactly(int(headers["content-length"]))
-                self.requests.append(Request(head[0].split()[1], headers, body))
-                assert head[0].startswith("POST ")
-                way = self.plan.pop(0) if self.plan else self.usual
-                await way(writer)
-        finally:
-            self._open.discard(writer)
-            writer.close()
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+        body = await reader.readexactly(int(headers["content-length"]))
+        self.requests.append(Request(head[0].split()[1], headers, body))
+        assert head[0].startswith("POST ")
+        way = self.plan.pop(0) if self.plan else self.usual
+        await way(writer)

@@ -20,6 +20,7 @@ from tests.auth.makers import StandingClock
 from tests.runtime.conftest import Place
 from tests.runtime.nodes import Cluster, nodes
 from tests.runtime.receiver import Receiver
+from tests.runtime.test_presence_nodes import everything_is_told as presence_is_told
 from tests.runtime.world import Client, world
 from tests.store.making import entry, opened
 from tests.store.nodes import WatchedLog
@@ -38,15 +39,9 @@ async def kinds(cluster: Cluster, user: str) -> list[str]:
 
 
 async def everything_is_told(cluster: Cluster, after_s: float = 0.0) -> None:
-    """Write what has gathered, and take leave of those whose grace is over `after_s` from now."""
+    """Have the presence of everybody told, `after_s` from now, and the log as well."""
+    await presence_is_told(cluster, after_s)
     for node in cluster.nodes:
-        await node.leases.flush()
-    moment = cluster.nodes[0].clock.monotonic() + after_s
-    for node in cluster.nodes:
-        node.presence._monotonic = lambda: moment
-    await asyncio.gather(*(node.presence.announce_leaves() for node in cluster.nodes))
-    for node in cluster.nodes:
-        node.presence._monotonic = node.clock.monotonic
         await node.events.flush()
 
 
