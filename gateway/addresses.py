@@ -10,6 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 DATABASE_SCHEMES: Final = ("postgresql", "postgres")
 REDIS_SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster")
 
+SOCKET_SCHEMES: Final = ("wss", "ws")
+SOCKET_EXAMPLE: Final = "wss://n1.example.org/ws"
+
 DATABASE_EXAMPLE: Final = "postgresql://user@host:5432/database"
 REDIS_EXAMPLE: Final = "redis://host:6379/0, rediss:// for TLS, redis+cluster:// for a cluster"
 
@@ -19,6 +22,10 @@ REDIS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _LOOPBACK: Final = re.compile(r"(127\.[0-9.]+|\[::1\]|localhost)(:[0-9]+)?")
 _ESCAPES: Final = {"@": "%40", "#": "%23", "/": "%2F", "?": "%3F"}
+
+
+# What clients are told of a node in one frame: more is a mistake.
+_ADVERTISED_BYTES: Final = 512
 
 
 class WrongAddress(ValueError):
@@ -52,6 +59,25 @@ def check_redis(url: str) -> None:
     if unknown:
         known = ", ".join(sorted(REDIS_OPTIONS))
         raise WrongAddress(f" has an option that is not taken from a URL: there are {known}.")
+
+
+def check_advertised(url: str) -> None:
+    """WrongAddress unless clients can open this as a WebSocket, and everybody may see it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise WrongAddress(f" is not a URL: write it as {SOCKET_EXAMPLE}.") from error
+    if parts.scheme not in SOCKET_SCHEMES or not url.startswith(f"{parts.scheme}://"):
+        raise WrongAddress(f" does not begin with {_either(SOCKET_SCHEMES)}: write it as {SOCKET_EXAMPLE}.")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        # It is told to every client that moves: there is no place in it for anything secret.
+        raise WrongAddress(f" has a user, a query or a fragment: write it as {SOCKET_EXAMPLE}.")
+    is_plain = url.isascii() and url.isprintable() and " " not in url and len(url) <= _ADVERTISED_BYTES
+    if not is_plain or port == 0 or not _HOST.fullmatch(parts.netloc):
+        raise WrongAddress(f" has a host or port that cannot be: write it as {SOCKET_EXAMPLE}.")
+    if not parts.path.strip("/"):
+        raise WrongAddress(f" has no path: the socket of a gateway is at /ws, as in {SOCKET_EXAMPLE}.")
 
 
 def is_local(url: str) -> bool:

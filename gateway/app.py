@@ -211,3 +211,4 @@ def _webhook_settings(settings: Settings) -> WebhookSettings | None:
 def open_gateway(settings: Settings) -> Gateway:
     """Put a gateway together; nothing runs before its `start`."""
     return Gateway(settings)
+        advertise_url=settings.advertise_url,

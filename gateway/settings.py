@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ import msgspec
 
 from gateway.addresses import (
     WrongAddress,
+    check_advertised,
     check_database,
     check_redis,
     has_password,
@@ -378,6 +380,7 @@ _SPECIAL: Final[dict[str, Callable[[str], object]]] = {
     "redis_url": _redis_url,
     "redis_password": _as_given,
     "redis_prefix": _name,
+    "advertise_url": partial(_checked, check=check_advertised),
     "origins": _origins,
     "webhook_url": _webhook_url,
     "webhook_secret": _webhook_secrets,

@@ -110,6 +110,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_prefix: Annotated[
         str, _about("nodes", "begin of every key and channel, for gateways that share a Redis")
     ] = "gateway"
+    advertise_url: Annotated[
+        str | None,
+        _about(
+            "nodes",
+            "where clients reach this very node, `wss://host/ws`; unset: nobody is moved to it by its name",
+        ),
+    ] = None
 
     jwt_secret: Annotated[str | None, _about("credentials", "secret of HS256 tokens, at least 32 bytes")] = (
         None

@@ -282,7 +282,7 @@ class NodeEntry(Value, frozen=True, kw_only=True):
     """One node and its lease.
 
     A node registers under an `incarnation` of its own at each start, and anew when it was taken for lost:
-    what the one before has left is never mistaken for its own.
+    what the one before has left is never mistaken for its own. Clients reach it, and no other, by `url`.
     """
 
     id: str

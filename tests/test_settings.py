@@ -70,6 +70,7 @@ def test_the_documented_limits_are_the_defaults() -> None:
         "sweep_s": 5,
         "drain_s": 30,
         "max_accepts_per_s": 500,
+        "max_resumes_per_s": 400,
         "max_connection_lifetime_s": 86_400,
     }
     assert {name: getattr(settings, name) for name in expected} == expected
@@ -147,7 +148,7 @@ def test_an_unknown_setting_names_its_neighbour(misspelt: str, nearest: str) -> 
 
 
 def test_settings_of_later_parts_are_not_parsed_and_ignored() -> None:
-    assert "is not a setting" in problem(ADVERTISE_URL="wss://node-7.example")
+    assert "is not a setting" in problem(STREAM_CREDIT_MS="1500")
 
 
 def test_an_empty_value_is_no_value() -> None:

@@ -193,3 +193,38 @@ def test_no_password_in_a_url_leaves_it(password: str) -> None:
         except SettingsError as error:
             said = str(error)
         assert "xXx" not in said
+
+
+@pytest.mark.parametrize(
+    "url", ["wss://n1.example/ws", "ws://127.0.0.1:8000/ws", "wss://[::1]:8443/a/ws", "wss://n1_a.pod:1/x"]
+)
+def test_a_node_advertises_the_address_of_its_socket(url: str) -> None:
+    assert load({"GATEWAY_ADVERTISE_URL": url}).advertise_url == url
+    assert load({}).advertise_url is None
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://n1.example/ws", "wss:// or ws://"),
+        ("n1.example/ws", "wss:// or ws://"),
+        ("wss:n1.example/ws", "wss:// or ws://"),
+        ("wss://n1.example", "has no path"),
+        ("wss://n1.example/", "has no path"),
+        ("wss:///ws", "host or port"),
+        ("wss://n1.example:0/ws", "host or port"),
+        ("wss://n1.example:99999/ws", "not a URL"),
+        ("wss://n1.example:x/ws", "not a URL"),
+        ("wss://[n1/ws", "not a URL"),
+        ("wss://u:hush@n1.example/ws", "a user"),
+        ("wss://n1.example/ws?token=hush", "a query"),
+        ("wss://n1.example/ws#hush", "a fragment"),
+        ("wss://n1 example/ws", "host or port"),
+        ("wss://n1.example/" + "w" * 600, "host or port"),
+    ],
+)
+def test_an_address_that_no_client_could_open_is_refused_at_the_start(url: str, said: str) -> None:
+    told = problem(ADVERTISE_URL=url)
+    assert said in told
+    assert "wss://n1.example.org/ws" in told
+    assert "hush" not in told

@@ -9,7 +9,7 @@ from gateway.protocol.lifecycle import State
 from store.types import MessageRole, Role
 
 SessionEventName = Literal["updated", "archived", "expired", "deleted", "superseded", "closed"]
-MigrateReason = Literal["drain", "lifetime"]
+MigrateReason = Literal["drain", "lifetime", "operator", "rebalance"]
 
 
 class HeartbeatTimes(TypedDict):

@@ -235,23 +235,28 @@ class Connection:
     def _expires_in_ms(self) -> int:
         return self.caller.expires_at - self.node.clock.now_ms()
 
-    def migrate(self, reason: replies.MigrateReason, now: float, slot_ms: int = 0) -> None:
+    def migrate(self, reason: replies.MigrateReason, now: float) -> None:
         """Ask the client to move; at the deadline the connection is closed, and its client resumes."""
         deadline_s = self.node.settings.drain_s
-        self._migrate_at = math.inf
-        self._leave_by = min(self._leave_by, now + slot_ms / 1000 + deadline_s)
+        self.leave_by(now + deadline_s)
+        self.ask_to_move(reason, 0, int(deadline_s * 1000))
+
+    def leave_by(self, deadline: float) -> None:
+        """Close this connection with 4000 at the deadline, or at an earlier one if there is one."""
+        self._leave_by = min(self._leave_by, deadline)
         self.outlet.hasten(self._leave_by)
-        self.peer.draining()
-        self.outlet.put(replies.migrate(slot_ms, int(deadline_s * 1000), None, reason))
 
-    def ask_to_move(self, reason: replies.MigrateReason, slot_ms: int, deadline_ms: int) -> None:
-        """Ask the client to move after its slot.
+    def ask_to_move(
+        self, reason: replies.MigrateReason, slot_ms: int, deadline_ms: int, url: str | None = None
+    ) -> None:
+        """Ask the client to move after its slot, to `url` or by the address it knows.
 
-        Whoever asks keeps the deadline, and has what is in flight answered first.
+        Whoever asks keeps the deadline: by `leave_by`, or, when the node leaves, with what is in flight
+        answered first.
         """
         self._migrate_at = math.inf
         self.peer.draining()
-        self.outlet.put(replies.migrate(slot_ms, deadline_ms, None, reason))
+        self.outlet.put(replies.migrate(slot_ms, deadline_ms, url, reason))
 
     def step_aside(self) -> None:
         """Another connection has taken this one's place: it has the time of a move left.
@@ -259,8 +264,7 @@ class Connection:
         And what it replaced itself has none any more, or a chain of them would stay beside the limit.
         """
         self.is_handed_over = True
-        self._leave_by = min(self._leave_by, self.node.clock.monotonic() + self.node.settings.drain_s)
-        self.outlet.hasten(self._leave_by)
+        self.leave_by(self.node.clock.monotonic() + self.node.settings.drain_s)
         before = None if self.predecessor is None else self.node.connections.get(self.predecessor)
         if before is not None:
             before.hang(CloseCode.NODE_LEAVING, "another connection has taken this one's place")

@@ -37,6 +37,7 @@ from gateway.runtime.webhook import LOOK_S, Webhook, WebhookSettings
 from gateway.telemetry.metrics import Metrics
 from store.errors import Unavailable
 from store.open import Stores
+from store.live import Live
 from store.records import Records
 from store.types import ConnectionEntry, Revocation
 
@@ -68,6 +69,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     is_fenced: bool = True  # whether there may be other nodes, who take a silent one for lost
 
 
+    advertise_url: str | None = None
 class Credentials(msgspec.Struct, frozen=True):
     """What recognises callers."""
 
@@ -78,6 +80,11 @@ class Credentials(msgspec.Struct, frozen=True):
 
 class Node:
     """Composed once per process. Connections reach what they need through it."""
+
+def _lease_of(node: "Node", live: Live) -> NodeLease:
+    is_fenced, url = node.settings.is_fenced, node.settings.advertise_url
+    return NodeLease(live, node.id, node.clock, node, is_fenced=is_fenced, url=url)
+
 
     def __init__(
         self,
@@ -115,21 +122,15 @@ class Node:
             has_webhook=settings.webhook is not None,
         )
         self.webhook = Webhook(settings.webhook, stores.log, clock, self.id)
-        self.lease = NodeLease(stores.live, self.id, clock, self, is_fenced=settings.is_fenced)
+        self.lease = _lease_of(self, stores.live)
         self.presence = Presence(stores.live, self.publisher, clock.monotonic, self._life, self.events.left)
         self.cleaning = Cleaning(stores.live, self.presence, int(settings.resume_window_s * 1000))
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.leases = Leases(
             stores.live, self.records, self.resumption, settings.heartbeat_ms, settings.heartbeat_timeout_ms
         )
-        self.sessions = Sessions(
-            stores.log,
-            self.records,
-            self.publisher,
-            clock,
-            settings.session_ttl_s,
-            settings.sessions_per_user,
-        )
+        ttl_s, most = settings.session_ttl_s, settings.sessions_per_user
+        self.sessions = Sessions(stores.log, self.records, self.publisher, clock, ttl_s, most)
         self.committer = Committer(self.records, self.publisher, clock, self)
         self.requests = Requests(self)
         self.sweeper = Sweeper(self)

@@ -51,8 +51,18 @@ class Holder(Protocol):
 class NodeLease:
     """The lease of one node, under one incarnation after the other. From `fence_at` on it may not serve."""
 
-    def __init__(self, live: Live, node_id: str, clock: Clock, holder: Holder, *, is_fenced: bool) -> None:
+    def __init__(
+        self,
+        live: Live,
+        node_id: str,
+        clock: Clock,
+        holder: Holder,
+        *,
+        is_fenced: bool,
+        url: str | None = None,
+    ) -> None:
         self._live = live
+        self._url = url
         self._clock = clock
         self._holder = holder
         self._node = node_id
@@ -79,7 +89,7 @@ class NodeLease:
         """This node as others see it."""
         return NodeEntry(
             id=self._node,
-            url=None,
+            url=self._url,
             started_at=self._started_at,
             connections=self._holder.serving,
             incarnation=self.incarnation,

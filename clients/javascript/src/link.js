@@ -5,6 +5,7 @@ import { closing } from "./closing.js";
 import { Connection } from "./connection.js";
 import { GatewayError } from "./errors.js";
 import { Migration } from "./migration.js";
+import { target } from "./target.js";
 import { listenForWaking } from "./wake.js";
 
 // A connection that has held this long is healthy, and the count of failures begins anew.
@@ -111,7 +112,7 @@ export class Link {
       return;
     }
     this.#migration = new Migration(this.#surroundings, connection, frame, {
-      open: (url) => this.#prepare(url === null ? this.#options.url : new URL(url, this.#options.url).href),
+      open: (named) => this.#prepare(target(this.#options.url, named)),
       settled: (second) => this.#hooks.isSettled(second),
       adopt: (second, code) => this.#adopt(second, code),
       over: () => {

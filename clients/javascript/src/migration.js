@@ -11,11 +11,14 @@ export class Migration {
   #actions;
   #timer = null;
   #deadlineTimer = null;
+  /** Tried once. Who cannot get there goes where it would have gone without being told. */
+  #named;
 
-  /** actions: open(url) → Promise<Connection>, settled(connection) → boolean, over(). */
+  /** actions: open(named url or null) → Promise<Connection>, settled(connection) → boolean, over(). */
   constructor(surroundings, first, frame, actions) {
     this.#surroundings = surroundings;
     this.#frame = frame;
+    this.#named = frame.url ?? null;
     this.#actions = actions;
     this.first = first;
     this.second = null;
@@ -75,10 +78,11 @@ export class Migration {
 
   async #open() {
     try {
-      const second = await this.#actions.open(this.#frame.url ?? null);
+      const second = await this.#actions.open(this.#named);
       if (this.isOver) {
         return;
       }
+      this.#named = null;
       this.second = second.connection;
       second.start();
     } catch {

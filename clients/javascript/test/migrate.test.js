@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { target } from "../src/target.js";
 import { World, settle } from "./world/world.js";
 
 const migrate = (socket, more) =>
@@ -118,6 +119,67 @@ test("the second socket goes where the gateway says", async () => {
   migrate(socket, { url: "wss://n2.example/ws" });
   await world.clock.advance(1100);
   assert.equal(world.socket.url, "wss://n2.example/ws");
+});
+
+test("a named address that cannot be opened is tried once, then the known one, and nothing is lost", async () => {
+  const world = new World();
+  const { client, seen, socket: first } = await world.online();
+  world.gateway.post("s1", "one");
+  world.network.opened = (socket) => (socket.url === "wss://n2.example/ws" ? socket.end() : socket.accept());
+  migrate(first, { url: "wss://n2.example/ws" });
+  await world.clock.advance(1100);
+  assert.equal(first.readyState, 1);
+  world.gateway.post("s1", "two");
+  await world.clock.advance(2000);
+  assert.deepEqual(
+    world.network.sockets.map(({ url }) => url),
+    ["wss://gateway.example/ws", "wss://n2.example/ws", "wss://gateway.example/ws"],
+  );
+  assert.equal(first.closedWith.code, 1000);
+  world.gateway.post("s1", "three");
+  assert.deepEqual(seen.seqs, [1, 2, 3]);
+  assert.deepEqual(client.states, ["online"]);
+});
+
+test("a named address that never answers does not keep the move from the known one", async () => {
+  const world = new World();
+  const { client, socket: first } = await world.online();
+  world.network.opened = (socket) => socket.url !== "wss://n2.example/ws" && socket.accept();
+  migrate(first, { url: "wss://n2.example/ws" });
+  await world.clock.advance(12_500);
+  assert.equal(world.socket.url, "wss://gateway.example/ws");
+  assert.equal(first.closedWith.code, 1000);
+  assert.deepEqual(client.states, ["online"]);
+});
+
+test("a named address that is not encrypted is not gone to by who came encrypted", async () => {
+  const world = new World();
+  const { socket } = await world.online();
+  migrate(socket, { url: "ws://n2.example/ws" });
+  await world.clock.advance(1100);
+  assert.deepEqual([...new Set(world.network.sockets.map(({ url }) => url))], ["wss://gateway.example/ws"]);
+  assert.equal(socket.closedWith.code, 1000);
+});
+
+test("after a move the address to reconnect to is the known one", async () => {
+  const world = new World();
+  const { socket } = await world.online();
+  migrate(socket, { url: "wss://n2.example/ws" });
+  await world.clock.advance(1100);
+  world.socket.end();
+  await world.clock.advance(1000);
+  assert.equal(world.socket.url, "wss://gateway.example/ws");
+});
+
+test("the credential goes to no address that is not a socket's, and from wss to wss only", () => {
+  const known = "wss://a/ws";
+  for (const named of [null, undefined, 7, "", "ws://b/ws", "http://b/ws", "https://b/ws", "/ws", "//b/ws", "b", "wss://u:p@b/ws"]) {
+    assert.equal(target(known, named), known);
+  }
+  assert.equal(target("https://a/ws", "ws://b/ws"), "https://a/ws");
+  assert.equal(target(known, "wss://b/ws"), "wss://b/ws");
+  assert.equal(target("ws://a/ws", "ws://b/ws"), "ws://b/ws");
+  assert.equal(target("ws://a/ws", "http://b/ws"), "ws://a/ws");
 });
 
 test("a second socket that fails is tried again while the first serves on", async () => {

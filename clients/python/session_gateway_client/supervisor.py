@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 from session_gateway_client.backoff import HEALTHY_S, Backoff, full_jitter
 from session_gateway_client.clock import within
@@ -335,6 +336,7 @@ class Supervisor:
         """
         clock, random = self._clock, self._options.random
         deadline = clock.monotonic() + frame.get("deadline_ms", 30_000) / 1000
+        # A named address is tried once: who cannot get there goes where it would have gone without one.
         url = target(self._url, frame.get("url"))
         await clock.sleep(max(0, frame.get("slot_ms", 0)) / 1000)
         for attempt in itertools.count():
@@ -343,13 +345,14 @@ class Supervisor:
                 self.successor = link = await self._connect(url)
                 await within(clock, deadline - clock.monotonic(), self._until_live(link))
             except LinkFailed as failed:
-                retry_after_s = failed.ending.retry_after_s
+                retry_after_s = failed.ending.retry_after_s if url == self._url else 0.0
             except TimeoutError:
                 return
             else:
                 if link.is_up:
                     return await self._switch(old, link, deadline)
                 self.successor = None
+            url = self._url
             await clock.sleep(retry_after_s + full_jitter(random, attempt))
             if clock.monotonic() >= deadline:
                 return
@@ -413,10 +416,13 @@ class Supervisor:
         self.feed.close()
 
 
-def target(known: str, given: object) -> str:
-    """Where to move to: what the gateway named, unless that would drop the encryption we have."""
-    if not isinstance(given, str) or not given.startswith(("ws://", "wss://")):
+def target(known: str, named: object) -> str:
+    """Where to move to: what the gateway named, unless it is no socket or would drop encryption."""
+    if not isinstance(named, str):
         return known
-    if known.startswith("wss://") and not given.startswith("wss://"):
+    try:
+        parts, scheme = urlsplit(named), urlsplit(known).scheme
+    except ValueError:
         return known
-    return given
+    is_socket = parts.scheme == "wss" or (parts.scheme == "ws" and scheme != "wss")
+    return named if is_socket and parts.hostname and "@" not in parts.netloc else known

@@ -20,11 +20,13 @@ class Stage:
         self.first_closed: int | None = None
 
 
-async def moving(peer: Peer, stage: Stage, *, slot_ms: int = 0, deadline_ms: int = 30_000) -> None:
+async def moving(
+    peer: Peer, stage: Stage, *, slot_ms: int = 0, deadline_ms: int = 30_000, url: str | None = None
+) -> None:
     """The old node: opens, delivers 1 and 2, and says that it leaves."""
     await peer.opened()
     await peer.messages(1, 2)
-    await peer.send("migrate", slot_ms=slot_ms, deadline_ms=deadline_ms, url=None, reason="drain")
+    await peer.send("migrate", slot_ms=slot_ms, deadline_ms=deadline_ms, url=url, reason="drain")
 
 
 async def taking_over(peer: Peer, stage: Stage) -> None:
@@ -316,8 +318,38 @@ async def test_closing_in_the_middle_of_a_move_leaves_nothing() -> None:
         await until(lambda: all(peer.socket.close_code is not None for peer in server.peers))
 
 
+async def test_a_named_address_that_cannot_be_opened_is_tried_once_then_the_known_one() -> None:
+    stage = Stage()
+    stage.go_live.set()
+    tried: list[str] = []
+
+    async def nobody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.append("named")
+        writer.close()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage, url=f"ws://127.0.0.1:{wrong.sockets[0].getsockname()[1]}/ws")
+        stage.first_closed = await peer.until_closed()
+
+    wrong = await asyncio.start_server(nobody, "127.0.0.1", 0)
+    async with (
+        wrong,
+        gateway(first, lambda peer: taking_over(peer, stage)) as server,
+        server.client() as client,
+    ):
+        session = await client.open()
+        assert [(await anext(session)).seq for _ in range(9)] == list(range(1, 10))
+        await until(lambda: stage.first_closed == 1000)
+        assert (tried, client.state, client.connection) == (["named"], "open", "c-2")
+        # And if that is lost, it is the known address that is tried.
+        assert stage.hello["resume"] == "resume-1"
+
+
 def test_a_move_does_not_drop_the_encryption_and_goes_only_to_websockets() -> None:
-    assert target("wss://a/ws", "ws://b/ws") == "wss://a/ws"
     assert target("wss://a/ws", "wss://b/ws") == "wss://b/ws"
+    assert target("ws://a/ws", "ws://b/ws") == "ws://b/ws"
+    for known in ("wss://a/ws", "WSS://a/ws"):
+        for named in ("ws://b/ws", "WS://b/ws", "wss:///ws", "wss://u:p@b/ws", "wss://[b/ws", "b", "/ws", 7):
+            assert target(known, named) == known
     assert target("ws://a/ws", "http://b/") == "ws://a/ws"
     assert target("ws://a/ws", None) == "ws://a/ws"
