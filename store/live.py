@@ -154,6 +154,19 @@ class Live(Protocol):
     async def release_lost(self, remains: Remains) -> bool:
         """Say that a share is done with. True: it was the last, and the node has left nothing more."""
 
+    # -- tasks of operators
+
+    async def put_task(self, tenant: str, task: str, value: bytes, *, ttl_ms: int) -> None:
+        """Store how far a task has come, where every node finds it. Its id is a UUIDv7, or a name."""
+
+    async def task(self, tenant: str, task: str) -> bytes | None:
+        """How far a task of this tenant has come, as it was stored last."""
+
+    async def tasks(self, tenant: str, *, limit: int) -> list[bytes]:
+        """The latest tasks of this tenant, latest first."""
+
+    # -- what is taken once
+
     async def put_once(
         self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int
     ) -> set[str]:

@@ -25,6 +25,7 @@ from store.types import ConnectionEntry, LiveSession, NodeEntry
 CONNECTIONS: Final = 200_000
 SESSIONS: Final = 200_000
 ONCE: Final = 200_000
+TASKS: Final = 1_000
 
 _Key = tuple[str, str]
 _Triple = tuple[str, str, str]
@@ -51,6 +52,7 @@ class MemoryLive:
         self._records: Expiring[_Triple, LiveSession] = Expiring(monotonic, SESSIONS, self._unknown)
         self._hosts: dict[_Key, set[_Triple]] = {}
         self._mortality = Mortality(monotonic)
+        self._tasks: Expiring[_Key, bytes] = Expiring(monotonic, TASKS)
         self._once: Expiring[tuple[OnceKind, str], _Once] = Expiring(monotonic, ONCE)
 
     @property
@@ -189,6 +191,16 @@ class MemoryLive:
         record = self._records.get(name)
         if record is not None and record.state not in ("closed", "disconnecting"):
             self._records.put(name, msgspec.structs.replace(record, state="disconnecting"), window_ms)
+
+    async def put_task(self, tenant: str, task: str, value: bytes, *, ttl_ms: int) -> None:
+        self._tasks.put((tenant, task), value, ttl_ms)
+
+    async def task(self, tenant: str, task: str) -> bytes | None:
+        return self._tasks.get((tenant, task))
+
+    async def tasks(self, tenant: str, *, limit: int) -> list[bytes]:
+        keys = sorted((key for key in self._tasks.names() if key[0] == tenant), reverse=True)
+        return [value for key in keys[:limit] if (value := self._tasks.get(key)) is not None]
 
     async def put_once(
         self, kind: OnceKind, entries: Sequence[tuple[str, bytes]], *, ttl_ms: int

@@ -74,6 +74,14 @@ class Keys:
         """Sorted set: tenant/session/user → end of its lease; below zero: the end of a claim."""
         return f"{self._prefix}:node:{life}:leaving"
 
+    def task(self, tenant: str, task: str) -> str:
+        """String: how far a task has come."""
+        return f"{self._prefix}:{tenant}:task:{task}"
+
+    def tasks(self, tenant: str) -> str:
+        """Sorted set: task → when it is forgotten."""
+        return f"{self._prefix}:{tenant}:tasks"
+
     def probe(self) -> str:
         """String: that Redis takes what is written."""
         return f"{self._prefix}:probe"

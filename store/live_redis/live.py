@@ -28,6 +28,7 @@ from store.live_redis.scripts import (
     ADMIT,
     LEAVE,
     LIST,
+    MEMBERS,
     NODES,
     PUT_ONCE,
     PUT_RECORDS,
@@ -205,6 +206,25 @@ class RedisLive:
 
     async def release_lost(self, remains: Remains) -> bool:
         return await self._lost.release(remains)
+
+    # -- tasks of operators
+
+    async def put_task(self, tenant: str, task: str, value: bytes, *, ttl_ms: int) -> None:
+        key, index = self._keys.task(tenant, task), self._keys.tasks(tenant)
+        put = Command(key, ("SET", key, value, "PX", ttl_ms))
+        await self._wire.call([put, MEMBERS.call([index], ttl_ms, task)])
+
+    async def task(self, tenant: str, task: str) -> bytes | None:
+        key = self._keys.task(tenant, task)
+        stored: list[bytes | None] = await self._wire.call([Command(key, ("GET", key))])
+        return stored[0]
+
+    async def tasks(self, tenant: str, *, limit: int) -> list[bytes]:
+        (ids,) = await self._wire.call([LIST.call([self._keys.tasks(tenant)])])
+        latest = sorted((each.decode() for each in ids), reverse=True)[:limit]
+        keys = [self._keys.task(tenant, each) for each in latest]
+        stored = await self._wire.call([Command(key, ("GET", key)) for key in keys])
+        return [value for value in stored if value is not None]
 
     # -- what is taken once
 
