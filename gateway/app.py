@@ -106,6 +106,8 @@ class Gateway:
             degraded=dict.fromkeys(self.node.health.degraded, True),
             draining=self.node.leaving.has_begun,
             drained=self.node.leaving.counts,
+            admissions=self._admissions(),
+            put_off_s={"upgrade": self.edge.admission.line.ahead_s, "resume": self.node.resumes.ahead_s},
             postponed=self.node.postponed,
             nodes=NodeReadings(
                 lost=self.node.lease.lost,
@@ -121,6 +123,12 @@ class Gateway:
             events=self._event_readings(),
             buses={"messages": _bus_readings(self.stores.bus), "media": _bus_readings(self.stores.media)},
         )
+
+    def _admissions(self) -> dict[tuple[str, str], int]:
+        doors = {"upgrade": self.edge.admission.line, "resume": self.node.resumes}
+        counts = {(door, "admitted"): line.admitted for door, line in doors.items()}
+        counts |= {(door, "busy"): line.put_off for door, line in doors.items()}
+        return counts | {("upgrade", why): count for why, count in self.edge.admission.refused.items()}
 
     def _event_readings(self) -> EventReadings:
         events, webhook = self.node.events, self.node.webhook
@@ -172,6 +180,7 @@ def edge_limits(settings: Settings) -> EdgeLimits:
         fragments=settings.max_fragments,
         connections_per_address=settings.max_connections_per_address,
         accepts_per_s=settings.max_accepts_per_s,
+        horizon_s=horizon_s(settings),
         pings_per_s=settings.max_pings_per_s,
         outbox_frames=settings.max_outbox_frames,
         outbox_bytes=settings.max_outbox_bytes,
@@ -180,6 +189,11 @@ def edge_limits(settings: Settings) -> EdgeLimits:
         silent_s=settings.heartbeat_timeout_ms / 1000,
         stall_s=settings.stall_timeout_s,
     )
+
+
+def horizon_s(settings: Settings) -> float:
+    """How long those who find no room may be put off, once. Their resume tokens have to outlive it."""
+    return min(30.0, settings.resume_window_s / 4)
 
 
 def node_settings(settings: Settings) -> NodeSettings:
@@ -195,9 +209,12 @@ def node_settings(settings: Settings) -> NodeSettings:
         hello_timeout_s=settings.hello_timeout_s,
         connection_lifetime_s=settings.max_connection_lifetime_s,
         connections_per_user=settings.max_connections_per_user,
+        resumes_per_s=settings.max_resumes_per_s,
+        horizon_s=horizon_s(settings),
         sessions_per_user=settings.max_sessions_per_user,
         events_retention_h=settings.events_retention_h,
         webhook=_webhook_settings(settings),
+        advertise_url=settings.advertise_url,
         is_fenced=settings.redis_url is not None,
     )
 
@@ -211,4 +228,3 @@ def _webhook_settings(settings: Settings) -> WebhookSettings | None:
 def open_gateway(settings: Settings) -> Gateway:
     """Put a gateway together; nothing runs before its `start`."""
     return Gateway(settings)
-        advertise_url=settings.advertise_url,

@@ -219,8 +219,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 30
     max_accepts_per_s: Annotated[
         int,
-        _within("limits", 1, 100_000, "new sockets a second; above it HTTP 503 with Retry-After"),
+        _within("limits", 1, 100_000, "new sockets a second; above it they wait, then 503 with Retry-After"),
     ] = 500
+    max_resumes_per_s: Annotated[
+        int,
+        _within("limits", 1, 100_000, "resumes a second; above it they wait, then `unavailable` and 4005"),
+    ] = 400
 
     log_format: Annotated[
         Literal["auto", "console", "json"],

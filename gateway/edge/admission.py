@@ -1,21 +1,23 @@
-"""Who may open a WebSocket: everything that is checked before the 101. Pure: no socket, no framework."""
+"""Who may open a WebSocket, and when: everything that is checked before the 101. No socket, no framework."""
 
 import base64
 import binascii
 import random
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 import msgspec
 
 from gateway.edge.handler import EdgeLimits, Rejection, UpgradeRequest
-from gateway.protocol.limits import TokenBucket
+from gateway.runtime.line import Line
 
 _BEARER: Final = "bearer."
 
-# 1 to 5: those refused together come back spread over four seconds.
-_OVERLOADED_S: Final = 5
+# 1 to 5: an address has room again when one of its connections ends, and nobody knows when that is.
+_CROWDED_S: Final = 5
 # A load balancer sends them elsewhere within two seconds, and the other nodes are waiting for them.
 _LEAVING_S: Final = 3
 
@@ -34,18 +36,19 @@ class Asked(msgspec.Struct, frozen=True):
 class Admission:
     """Answers requests for a WebSocket, and knows how many each address has."""
 
-    def __init__(self, limits: EdgeLimits) -> None:
+    def __init__(self, limits: EdgeLimits, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.draining = False
+        self.line = Line(limits.accepts_per_s, limits.horizon_s, monotonic)
+        self.refused: Counter[str] = Counter()  # for the present load, by its kind
         self._limits = limits
         self._origins = frozenset(limits.origins)
         self._proxies = tuple(ip_network(network, strict=False) for network in limits.trusted_proxies)
-        self._accepts = TokenBucket(limits.accepts_per_s, limits.accepts_per_s)
         self._open: dict[str, int] = {}
 
-    def judge(self, asked: Asked, now: float) -> UpgradeRequest | Rejection:
-        """Check everything that needs no credential."""
+    def judge(self, asked: Asked) -> UpgradeRequest | Rejection:
+        """Check everything that needs no credential. Whoever passes has yet to wait for a turn: `line`."""
         ip, port = self._client(asked)
-        refusal = self._check_request(asked) or self._check_origin(asked.headers) or self._check_load(ip, now)
+        refusal = self._check_request(asked) or self._check_origin(asked.headers) or self.crowded(ip)
         if refusal is not None:
             return refusal
         offered = [item.strip() for item in asked.headers.get("sec-websocket-protocol", "").split(",")]
@@ -59,6 +62,18 @@ class Admission:
             subprotocols=tuple(item for item in offered if item and not item.startswith(_BEARER)),
             bearer=_bearer(asked.headers.get("authorization", ""), offered),
         )
+
+    def crowded(self, ip: str) -> Rejection | None:
+        """What keeps anybody out, or one more of this address. Asked again when a turn has come."""
+        if self.draining:
+            self.refused["leaving"] += 1
+            return Rejection(503, "This node is leaving.", retry_after_s=_jittered(_LEAVING_S))
+        if self._open.get(address_of(ip), 0) >= self._limits.connections_per_address:
+            self.refused["address"] += 1
+            return Rejection(
+                429, "Too many connections from this address.", retry_after_s=_jittered(_CROWDED_S)
+            )
+        return None
 
     def enter(self, address: str) -> None:
         """An address has one connection more."""
@@ -99,15 +114,6 @@ class Admission:
             scheme, _, host = origin.partition("://")
             is_known = scheme in ("http", "https") and host != "" and host == headers.get("host")
         return None if is_known else Rejection(403, "Pages of this origin may not connect.")
-
-    def _check_load(self, ip: str, now: float) -> Rejection | None:
-        if self.draining:
-            return Rejection(503, "This node is leaving.", retry_after_s=_jittered(_LEAVING_S))
-        if self._open.get(address_of(ip), 0) >= self._limits.connections_per_address:
-            return Rejection(429, "Too many connections from this address.", retry_after_s=_jittered())
-        if self._accepts.take(now):
-            return Rejection(503, "Too many connections at once.", retry_after_s=_jittered())
-        return None
 
     def _client(self, asked: Asked) -> tuple[str, int]:
         """Who is really asking. Behind trusted proxies: the rightmost address that is not one of them."""
@@ -166,6 +172,6 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def _jittered(most_s: int = _OVERLOADED_S) -> int:
+def _jittered(most_s: int) -> int:
     # Whole seconds are all that the header can say.
     return random.randint(1, most_s)  # noqa: S311 - spread, not a secret

@@ -25,7 +25,7 @@ class Edge:
         self.counters = Counters()
         self.flusher = Flusher()
         self.wheel = Wheel(monotonic)
-        self.admission = Admission(limits)
+        self.admission = Admission(limits, monotonic)
         self.sockets: set[Socket] = set()
         self._turning: asyncio.Task[None] | None = None
         self._emptied: asyncio.Event | None = None

@@ -86,6 +86,7 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     fragments: int = 64
     connections_per_address: int = 200  # IPv6: per /64, the smallest net that a household gets
     accepts_per_s: int = 500
+    horizon_s: float = 30.0  # nobody is told to come again later than this
     pings_per_s: int = 10
 
     outbox_frames: int = 256

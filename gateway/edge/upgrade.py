@@ -6,6 +6,7 @@ waits for ever for a request's end; ours keeps the first, and puts the second on
 
 import http
 import logging
+import math
 from collections.abc import Iterable
 from math import inf
 from typing import Any, ClassVar, Final
@@ -24,6 +25,7 @@ _TIMEOUT: Final = Rejection(408, "The request took too long.")
 _HEAD_TOO_LARGE: Final = Rejection(431, "The request's head is too large.")
 _TOO_LARGE: Final = Rejection(413, "The request is too large.")
 _NOT_YET: Final = Rejection(400, "The request before this one has no answer yet.")
+_BUSY: Final = "Too many connections at once."
 _BUG: Final = Rejection(500, "Something went wrong here.")
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
         self._bytes = 0  # of the present request
         self._is_head = True  # no complete request head yet
         self._patience = _Patience(self)
+        self._is_in_line = False
         self._wait_for(self.edge.limits.handshake_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -121,10 +124,34 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._reject(_BAD_REQUEST)
             return
-        request = edge.admission.judge(asked, edge.monotonic())
+        request = edge.admission.judge(asked)
         if isinstance(request, Rejection):
             self._reject(request)
             return
+        self._is_in_line = True
+        put_off_s = edge.admission.line.join(lambda: self._enter(asked, request, tail))
+        if put_off_s is not None:
+            # Whole seconds are all that the header can say.
+            self._reject(Rejection(503, _BUSY, retry_after_s=math.ceil(put_off_s)))
+        elif self._is_in_line:
+            # For 1.5 s at most; what else it sends stays in the kernel for as long.
+            self.transport.pause_reading()
+
+    def _enter(self, asked: Asked, request: UpgradeRequest, tail: bytes) -> bool:
+        """The turn of this request has come. Whether it has used its place."""
+        self._is_in_line = False
+        if self.transport.is_closing():
+            return False
+        self.transport.resume_reading()
+        crowded = self.edge.admission.crowded(request.ip)
+        if crowded is not None:
+            self._reject(crowded)
+            return False
+        self._open(asked, request, tail)
+        return True
+
+    def _open(self, asked: Asked, request: UpgradeRequest, tail: bytes) -> None:
+        edge = self.edge
         handler = self._handler_for(request)
         if isinstance(handler, Rejection):
             self._reject(handler)

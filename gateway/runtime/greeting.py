@@ -3,6 +3,8 @@
 And the refresh of its credential.
 """
 
+import asyncio
+import math
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from gateway.runtime.resumption import ResumeRecord
 
 REVOKED: Final = "this token has been revoked: sign in again"
+_BUSY: Final = "many others are coming back at this moment: try again when it is your turn"
 
 _logger = structlog.get_logger("gateway.runtime")
 
@@ -29,6 +32,9 @@ _logger = structlog.get_logger("gateway.runtime")
 async def greet(connection: "Connection", hello: frames.Hello) -> None:
     """Answer a hello: welcome, then one `attached` for each session taken up or asked for."""
     node = connection.node
+    if hello.resume is not None and node.resumes.is_full:
+        _put_off(connection, node.resumes.postpone(), hello.id)  # before any work is done for it
+        return
     try:
         identity = await _identify(connection, hello)
     except errors.Unauthenticated as error:
@@ -37,6 +43,8 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
     except errors.Unavailable as error:
         connection.refuse(error, CloseCode.OVERLOADED, hello.id)
         return
+    if hello.resume is not None:
+        await _turn(connection, hello.id)
     if connection.is_over:
         return  # its resume token stays good, and the connection it would replace stays
     connection.recognised(identity)
@@ -81,6 +89,29 @@ async def _identify(connection: "Connection", hello: frames.Hello) -> Identity:
     if not node.revocations.holds(identity):
         raise errors.Unauthenticated(REVOKED)
     return identity
+
+
+async def _turn(connection: "Connection", request_id: str | None) -> None:
+    """Wait until one more may resume here; put off, and over, where many others wait already."""
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def enter() -> bool:
+        if turn.done():
+            return False  # cancelled: the node stops
+        turn.set_result(None)
+        return not connection.is_over
+
+    put_off_s = connection.node.resumes.join(enter)
+    if put_off_s is None:
+        await turn
+    else:
+        _put_off(connection, put_off_s, request_id)
+
+
+def _put_off(connection: "Connection", seconds: float, request_id: str | None) -> None:
+    error = errors.Unavailable(_BUSY, retry_after_ms=math.ceil(seconds * 1000))
+    connection.node.metrics.error(error.code)
+    connection.refuse(error, CloseCode.OVERLOADED, request_id)
 
 
 async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecord | None":

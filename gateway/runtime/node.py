@@ -27,6 +27,7 @@ from gateway.runtime.drain import Drain
 from gateway.runtime.events import PURGE_S, Events
 from gateway.runtime.health import Health, Readiness
 from gateway.runtime.leases import FLUSH_S, Leases
+from gateway.runtime.line import Line
 from gateway.runtime.node_lease import NodeLease
 from gateway.runtime.requests import Requests
 from gateway.runtime.resumption import Resumption
@@ -36,8 +37,8 @@ from gateway.runtime.tasks import Tasks
 from gateway.runtime.webhook import LOOK_S, Webhook, WebhookSettings
 from gateway.telemetry.metrics import Metrics
 from store.errors import Unavailable
-from store.open import Stores
 from store.live import Live
+from store.open import Stores
 from store.records import Records
 from store.types import ConnectionEntry, Revocation
 
@@ -63,13 +64,15 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     hello_timeout_s: float = 5.0
     connection_lifetime_s: float = 86_400.0
     connections_per_user: int = 10
+    resumes_per_s: int = 400
+    horizon_s: float = 30.0  # nobody is told to come again later than this
     sessions_per_user: int = 100
     events_retention_h: int = 168
     webhook: WebhookSettings | None = None
+    advertise_url: str | None = None
     is_fenced: bool = True  # whether there may be other nodes, who take a silent one for lost
 
 
-    advertise_url: str | None = None
 class Credentials(msgspec.Struct, frozen=True):
     """What recognises callers."""
 
@@ -78,13 +81,13 @@ class Credentials(msgspec.Struct, frozen=True):
     revocations: Revocations
 
 
-class Node:
-    """Composed once per process. Connections reach what they need through it."""
-
 def _lease_of(node: "Node", live: Live) -> NodeLease:
     is_fenced, url = node.settings.is_fenced, node.settings.advertise_url
     return NodeLease(live, node.id, node.clock, node, is_fenced=is_fenced, url=url)
 
+
+class Node:
+    """Composed once per process. Connections reach what they need through it."""
 
     def __init__(
         self,
@@ -126,6 +129,7 @@ def _lease_of(node: "Node", live: Live) -> NodeLease:
         self.presence = Presence(stores.live, self.publisher, clock.monotonic, self._life, self.events.left)
         self.cleaning = Cleaning(stores.live, self.presence, int(settings.resume_window_s * 1000))
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
+        self.resumes = Line(settings.resumes_per_s, settings.horizon_s, clock.monotonic)
         self.leases = Leases(
             stores.live, self.records, self.resumption, settings.heartbeat_ms, settings.heartbeat_timeout_ms
         )

@@ -39,6 +39,14 @@ MODES: Final = ("redis_away", "postgres_away", "bus_deaf")
 # What becomes of connections in gateway/runtime/drain.py.
 DRAIN_OUTCOMES: Final = ("moved", "closed", "left")
 
+# Who lets in: gateway/edge/admission.py, gateway/runtime/greeting.py. And what may come of it.
+DOORS: Final = ("upgrade", "resume")
+ADMISSIONS: Final = (
+    *((door, outcome) for door in DOORS for outcome in ("admitted", "busy")),
+    ("upgrade", "leaving"),
+    ("upgrade", "address"),
+)
+
 BUS_STATES: Final[tuple[BusState, ...]] = get_args(BusState)
 
 # The states of gateway/runtime/webhook.py, which lies above.
@@ -100,6 +108,8 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     degraded: dict[str, bool] = {}  # by mode
     draining: bool = False
     drained: dict[str, int] = {}  # connections, by what became of them
+    admissions: dict[tuple[str, str], int] = {}  # by door and outcome
+    put_off_s: dict[str, float] = {}  # by door
     postponed: dict[str, int] = {}  # by periodic work
     cache: dict[str, int] = {}  # as `Records.counts`
     cache_owed: int = 0
@@ -222,6 +232,7 @@ class _Followed(Collector):
             degraded.add_metric([mode], now.degraded.get(mode, False))
         yield degraded
         yield from _of_drain(now)
+        yield from _of_admission(now)
         postponed = CounterMetricFamily(
             "gateway_work_postponed",
             "Times periodic work was put off because a store did not do its part",
@@ -258,6 +269,21 @@ def _of_drain(now: Readings) -> Iterable[Metric]:
     for outcome in DRAIN_OUTCOMES:
         drained.add_metric([outcome], now.drained.get(outcome, 0))
     yield drained
+
+
+def _of_admission(now: Readings) -> Iterable[Metric]:
+    admissions = CounterMetricFamily(
+        "gateway_admissions", "Who has wanted in, by door and by what came of it", labels=["door", "outcome"]
+    )
+    for door, outcome in ADMISSIONS:
+        admissions.add_metric([door, outcome], now.admissions.get((door, outcome), 0))
+    yield admissions
+    ahead = GaugeMetricFamily(
+        "gateway_put_off_seconds", "How far ahead places are promised to those put off", labels=["door"]
+    )
+    for door in DOORS:
+        ahead.add_metric([door], now.put_off_s.get(door, 0.0))
+    yield ahead
 
 
 # What is counted of the cache by level: its name, its key in `Records.counts`, what it is.

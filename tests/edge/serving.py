@@ -93,6 +93,7 @@ class Served:
         self.http = make_http_protocol(self.edge)
         self.ws = make_ws_protocol(self.edge)
         self.port = 0
+        self.connections: set[Any] = set()  # those of uvicorn: no WebSocket yet
         self._peers: list[Peer] = []
 
     async def dial(self, receive_bytes: int | None = None) -> Peer:
@@ -158,6 +159,7 @@ async def _running(served: Served) -> AsyncIterator[None]:
     config = uvicorn.Config(served.app, http=served.http, ws=served.ws, lifespan="off", log_config=None)
     config.load()
     state = ServerState()
+    served.connections = state.connections
 
     def protocol() -> asyncio.Protocol:
         return served.http(config=config, server_state=state, app_state={})

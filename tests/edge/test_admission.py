@@ -36,14 +36,14 @@ def test_forwarded_addresses_count_as_far_as_proxies_are_trusted(
     peer: str, forwarded: str | None, ip: str
 ) -> None:
     admission = Admission(EdgeLimits(trusted_proxies=("10.0.0.0/8", "fd00::/8")))
-    request = admission.judge(_asked(peer, forwarded), 0.0)
+    request = admission.judge(_asked(peer, forwarded))
     assert isinstance(request, UpgradeRequest)
     assert request.ip == ip
     assert request.port == (4000 if ip == peer else 0)
 
 
 def test_without_trusted_proxies_nobody_is_believed() -> None:
-    request = Admission(EdgeLimits()).judge(_asked("10.0.0.1", "198.51.100.9"), 0.0)
+    request = Admission(EdgeLimits()).judge(_asked("10.0.0.1", "198.51.100.9"))
     assert isinstance(request, UpgradeRequest)
     assert request.ip == "10.0.0.1"
 
@@ -66,12 +66,12 @@ def test_a_household_counts_as_one(one: str, other: str, same: bool) -> None:
 def test_the_books_balance() -> None:
     admission = Admission(EdgeLimits(connections_per_address=1))
     admission.enter("192.0.2.1")
-    refused = admission.judge(_asked("192.0.2.1"), 0.0)
+    refused = admission.judge(_asked("192.0.2.1"))
     assert isinstance(refused, Rejection)
     assert refused.status == 429
     admission.leave("192.0.2.1")
     admission.leave("192.0.2.1")
-    assert isinstance(admission.judge(_asked("192.0.2.1"), 0.0), UpgradeRequest)
+    assert isinstance(admission.judge(_asked("192.0.2.1")), UpgradeRequest)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_books_balance() -> None:
     ],
 )
 def test_a_token_may_come_in_two_ways(headers: dict[str, str], bearer: str | None) -> None:
-    request = Admission(EdgeLimits()).judge(_asked("192.0.2.1", **headers), 0.0)
+    request = Admission(EdgeLimits()).judge(_asked("192.0.2.1", **headers))
     assert isinstance(request, UpgradeRequest)
     assert request.bearer == bearer
 
@@ -106,5 +106,5 @@ def test_a_token_may_come_in_two_ways(headers: dict[str, str], bearer: str | Non
     ],
 )
 def test_without_a_list_only_the_same_host_may_connect(origin: str, host: str, status: int | None) -> None:
-    verdict = Admission(EdgeLimits()).judge(_asked("192.0.2.1", origin=origin, host=host), 0.0)
+    verdict = Admission(EdgeLimits()).judge(_asked("192.0.2.1", origin=origin, host=host))
     assert (verdict.status if isinstance(verdict, Rejection) else None) == status

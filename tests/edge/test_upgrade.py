@@ -1,5 +1,6 @@
 """What is answered to a request for a WebSocket, and to whatever else comes to the port."""
 
+import asyncio
 import logging
 import socket
 
@@ -126,15 +127,61 @@ async def test_the_third_connection_of_an_address_that_may_have_two_is_refused(s
     await served.connect()
 
 
-async def test_who_comes_too_fast_is_told_to_come_later(serve: Start) -> None:
-    served = await serve(accepts_per_s=3)
-    peers = [await served.dial() for _ in range(20)]
-    answers = [await peer.ask(request()) for peer in peers]
-    refused = [answer for answer in answers if answer.status == 503]
-    assert len(refused) >= 10
-    assert len({answer.headers["retry-after"] for answer in refused}) > 1, "all come back at the same moment"
-    served.clock.push(1.0)
+async def test_who_comes_too_fast_is_told_when_there_is_room(serve: Start) -> None:
+    served = await serve(accepts_per_s=2)
+    peers = [await served.dial() for _ in range(10)]
+    # One is let in, three wait for a moment, and the others have the places after them.
+    answers = await asyncio.gather(*(peer.ask(request()) for peer in peers))
+    assert sorted(answer.status for answer in answers) == [101] * 4 + [503] * 6
+    told = sorted(int(answer.headers["retry-after"]) for answer in answers if answer.status == 503)
+    assert told == [1, 2, 2, 3, 3, 4]
+    line = served.edge.admission.line
+    assert (line.admitted, line.put_off, line.waiting) == (4, 6, 0)
+
+
+async def test_who_waits_for_a_turn_may_have_said_something_already(serve: Start) -> None:
+    served = await serve(accepts_per_s=10)
     await served.connect()
+    late = await served.dial()
+    late.send(request(), client_frame(TEXT, b"with the handshake"))
+    await until(lambda: served.edge.admission.line.waiting == 1)
+    late.send(client_frame(TEXT, b"and after it"))
+    assert (await late.answer()).status == 101
+    assert await late.frame() == (TEXT, b"with the handshake")
+    assert await late.frame() == (TEXT, b"and after it")
+
+
+async def test_who_waits_while_the_node_begins_to_leave_is_refused(serve: Start) -> None:
+    served = await serve(accepts_per_s=2)
+    await served.connect()
+    late = await served.dial()
+    late.send(request())
+    await until(lambda: served.edge.admission.line.waiting == 1)
+    served.edge.draining = True
+    assert (await late.answer()).status == 503
+    assert served.edge.admission.line.admitted == 1
+
+
+async def test_who_waits_is_no_way_around_the_limit_of_an_address(serve: Start) -> None:
+    served = await serve(accepts_per_s=10, connections_per_address=2)
+    peers = [await served.dial() for _ in range(4)]
+    answers = await asyncio.gather(*(peer.ask(request()) for peer in peers))
+    assert sorted(answer.status for answer in answers) == [101, 101, 429, 429]
+
+
+async def test_who_gives_up_in_the_line_has_used_no_place(serve: Start) -> None:
+    served = await serve(accepts_per_s=2)
+    await served.connect()
+    first, second = await served.dial(), await served.dial()
+    first.send(request())
+    await until(lambda: served.edge.admission.line.waiting == 1)
+    second.send(request())
+    await until(lambda: served.edge.admission.line.waiting == 2)
+    # As uvicorn does it to everybody when it stops.
+    for connection in list(served.connections):
+        connection.transport.abort()
+    await until(lambda: served.edge.admission.line.waiting == 0)
+    assert served.edge.admission.line.admitted == 1
 
 
 async def test_a_leaving_node_lets_nobody_in_and_nobody_out(served: Served) -> None:

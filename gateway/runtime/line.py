@@ -1,0 +1,101 @@
+"""A line before a door: so many are let in each second, evenly, and whoever comes in between waits a moment.
+
+For whom that would be too long is told when to come again, one after the other at the same rate: whoever
+obeys finds room. Nobody is remembered; who ignores it has the chance of everybody else who comes.
+"""
+
+import asyncio
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from gateway.protocol.limits import TokenBucket
+
+# Whoever is told to come comes at a whole second, most often (Retry-After has no others): a second's worth of
+# them has to find room at once, and a quarter of a second more where clocks and networks differ. A client
+# waits 5 s for an answer, and a balancer longer.
+HOLD_S: Final = 1.5
+# So long before the line is empty the first of those put off come: it never stands idle while they wait.
+LEAD_S: Final = 0.25
+# Of the rate, let in at once: 25 of 500 take some 5 ms, and what a busy loop was late for is made up for.
+_BURST_SHARE: Final = 20
+
+Later = Callable[[float, Callable[[], None]], object]
+
+
+def _later(seconds: float, do: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, do)
+
+
+class Line:
+    """Lets in at most `per_s` in any second. Holds 1.5 s of those; puts others off by `horizon_s` at most."""
+
+    def __init__(
+        self, per_s: int, horizon_s: float, monotonic: Callable[[], float], later: Later = _later
+    ) -> None:
+        burst = max(1, per_s // _BURST_SHARE)
+        # A burst and what follows it make `per_s` within a second, not more.
+        self._rate = per_s - burst + 1
+        self._bucket = TokenBucket(self._rate, burst)
+        self._room = math.ceil(self._rate * HOLD_S)
+        self._horizon_s = max(horizon_s, 1.0)
+        self._monotonic = monotonic
+        self._later = later
+        self._waiting: deque[Callable[[], bool]] = deque()
+        self._is_timed = False
+        self._promised_until = -math.inf
+        self.admitted = 0
+        self.put_off = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in it."""
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever comes now is put off."""
+        return len(self._waiting) >= self._room
+
+    @property
+    def ahead_s(self) -> float:
+        """How far ahead places are promised."""
+        return max(0.0, self._promised_until - self._monotonic())
+
+    def join(self, enter: Callable[[], bool]) -> float | None:
+        """Have `enter` called when its turn comes, now perhaps; it returns whether it has used its place.
+
+        Where the line is full it is never called: the seconds after which to come again.
+        """
+        if self.is_full:
+            return self.postpone()
+        self._waiting.append(enter)
+        if not self._is_timed:
+            self._serve()
+        return None
+
+    def postpone(self) -> float:
+        """Give the next free place to somebody who goes away; the seconds until then."""
+        self.put_off += 1
+        now = self._monotonic()
+        at = max(self._promised_until, now + LEAD_S) + 1 / self._rate
+        if at - now > self._horizon_s:
+            # More than there are places for, or somebody who only makes the line longer: by chance, so that
+            # it gets no longer than this for anybody.
+            return random.uniform(LEAD_S, self._horizon_s)  # noqa: S311 - spread, not a secret
+        self._promised_until = at
+        return at - now
+
+    def _serve(self) -> None:
+        self._is_timed = False
+        has_place = False
+        while self._waiting:
+            if not has_place and (wait := self._bucket.take(self._monotonic())) > 0.0:
+                self._is_timed = True
+                self._later(wait, self._serve)
+                return
+            # A place that nobody has used, because they have gone, is the next one's.
+            has_place = not self._waiting.popleft()()
+            self.admitted += not has_place
