@@ -26,11 +26,11 @@ async def enter(connection: "Connection", session: str, since: int | None, reque
         # Subscribed before the one reading there is: whatever is committed after it is heard of. Who has no
         # right to the session costs a subscription for as long as the reading takes, and hears nothing.
         room, access = await node.hub.open(session, look)
+        if connection.is_over:
+            return
+        _admit(connection, room, look, access, request_id)
     finally:
         look.over()
-    if connection.is_over:
-        return
-    _admit(connection, room, look, access, request_id)
     # From here on whatever writes the indexes may bring the user in; `arrived` tells of it.
     node.leases.arriving(connection, session)
 
@@ -81,9 +81,14 @@ class _Look:
                 self._taking.append(attachment)
 
     def over(self) -> None:
-        """The attempt is over, whatever came of it."""
+        """The attempt is over, whatever came of it: turn out who was spared for it and is outdated."""
         for attachment in self._taking:
             attachment.is_taking_over = False
+            room = attachment.room
+            # By somebody else: an epoch of our own is yet to be told to whoever is of this client.
+            if room.has_outdated and room.epoch > (self.epoch or 0):
+                frame = replies.session_event(room.id, room.versions.told, "superseded")
+                self._connection.node.hub.supersede(room, frame, room.epoch)
 
 
 def check_cursor(since: int | None, head: int) -> None:

@@ -122,6 +122,35 @@ async def test_of_two_that_take_over_at_once_the_older_is_told(tmp_path: Path) -
         assert (await third.send(session, "mine"))["type"] == "ack"
 
 
+async def test_a_holder_whose_own_takeover_comes_too_late_is_out_when_it_is_told_so(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        alice = await w.client()
+        session = await alice.open(exclusive=True)
+        other = await w.client()
+        take_over = w.node.sessions.take_over
+        has_taken, go = asyncio.Event(), asyncio.Event()
+
+        async def held(*args: Any) -> int:
+            w.node.sessions.take_over = take_over  # type: ignore[method-assign]
+            epoch = await take_over(*args)
+            has_taken.set()
+            await go.wait()
+            return epoch
+
+        w.node.sessions.take_over = held  # type: ignore[method-assign, assignment]
+        alice.say("attach", session=session, since=0, id="again")
+        await has_taken.wait()
+        assert (await other.ask("attach", session=session))["type"] == "attached"
+        await turns(3)
+        go.set()
+        assert (await answer_of(alice, "again"))["code"] == "superseded"
+        assert not alice.connection.attachments
+        assert (await other.send(session, "mine"))["type"] == "ack"
+        await turns(3)
+        assert alice.messages(session) == []
+        assert len([f for f in alice.outlet.frames if f.get("event") == "superseded"]) == 1
+
+
 async def test_who_attaches_an_exclusive_session_again_is_not_superseded_by_themselves(
     tmp_path: Path,
 ) -> None:
