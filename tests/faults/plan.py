@@ -39,7 +39,7 @@ LENGTHS: Final[Mapping[str, Length]] = {
     "client.asleep": Length(7.0, 20.0),
     "client.token-twice": AT_ONCE,
     "node.kill": Length(0.5, 10.0),
-    "node.freeze": Length(17.0, 20.0),
+    "node.freeze": Length(20.0, 20.0),
     "node.drain": Length(0.0, 2.0),
     "node.stall": Length(5.0, 5.0),
 }
@@ -55,6 +55,7 @@ SHORT: Final[Mapping[str, Length]] = {
     "client.slow": Length(2.5, 3.0),
     "client.asleep": Length(7.0, 7.5),
     "node.kill": Length(1.0, 2.0),
+    "node.freeze": Length(17.0, 20.0),
 }
 CELLS: Final = tuple(LENGTHS)
 
