@@ -33,6 +33,12 @@ export class Backoff {
     return jitter(this.#random, Math.max(1, n));
   }
 
+  /** Count a failure after which the gateway has said when to come: it has a place then, and has spread its clients already. */
+  told(ms) {
+    this.failures += 1;
+    return ms + this.#random() * FIRST_MS;
+  }
+
   reset() {
     this.failures = 0;
   }

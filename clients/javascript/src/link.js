@@ -238,9 +238,10 @@ export class Link {
     this.#surroundings.clearTimeout(this.#healthTimer);
     this.#why = why;
     const now = this.#surroundings.now();
-    const delayMs = Math.max(this.#backoff.next({ longer, patient }), retryAfterMs);
+    const isTold = retryAfterMs > 0;
+    const delayMs = isTold ? this.#backoff.told(retryAfterMs) : this.#backoff.next({ longer, patient });
     // An overloaded gateway is spared even when somebody looks at the page.
-    this.#holdUntil = now + (longer ? delayMs : retryAfterMs);
+    this.#holdUntil = now + (longer || isTold ? delayMs : 0);
     if (this.#isOffline) {
       this.#setState({ name: "offline" });
       return;

@@ -91,16 +91,19 @@ export class Migration {
     }
   }
 
-  #openLater() {
+  /** At once or a little later; not before the gateway has a place, where it has said so. */
+  #openLater(retryAfterMs = 0) {
     if (!this.isOver) {
-      this.#timer = this.#surroundings.setTimeout(() => this.#open(), this.#surroundings.random() * RETRY_MS);
+      const delayMs = retryAfterMs + this.#surroundings.random() * RETRY_MS;
+      this.#timer = this.#surroundings.setTimeout(() => this.#open(), delayMs);
     }
   }
 
   #secondClosed() {
     if (this.second.welcome === null) {
+      const retryAfterMs = this.second.lastError?.retryAfterMs ?? 0;
       this.second = null;
-      this.#openLater();
+      this.#openLater(retryAfterMs);
       return true;
     }
     // It was already in charge. Its loss is a loss like any other, and the first has handed over.

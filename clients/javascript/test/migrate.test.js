@@ -197,6 +197,28 @@ test("a second socket that fails is tried again while the first serves on", asyn
   assert.deepEqual(client.states, ["online"]);
 });
 
+test("a second socket that is put off comes again when it was told", async () => {
+  const world = new World();
+  const { client, socket: first } = await world.online();
+  let putOff = 0;
+  world.gateway.intercept = (from, frame) => {
+    if (frame.type !== "hello" || putOff === 1) {
+      return false;
+    }
+    putOff += 1;
+    from.deliver({ type: "error", code: "unavailable", message: "", retryable: true, retry_after_ms: 4000 });
+    from.end(4005);
+    return true;
+  };
+  migrate(first);
+  await world.clock.advance(1000 + 3900);
+  assert.equal(world.network.sockets.length, 2);
+  await world.clock.advance(700);
+  assert.equal(world.network.sockets.length, 3);
+  assert.equal(first.closedWith.code, 1000);
+  assert.deepEqual(client.states, ["online"]);
+});
+
 test("no second socket before the deadline: plain resume", async () => {
   const world = new World();
   const { client, seen, socket: first } = await world.online();

@@ -76,8 +76,34 @@ test("retry_after_ms of the error before a close is obeyed", async () => {
   client.reconnect();
   await world.clock.advance(6900);
   assert.equal(world.network.sockets.length, 1);
-  await world.clock.advance(200);
+  await world.clock.advance(400);
   assert.equal(client.state.name, "online");
+});
+
+test("who is put off comes when it was told, with its resume token, and not later", async () => {
+  const world = new World();
+  const { client, socket } = await world.online();
+  let putOff = 0;
+  world.gateway.intercept = (from, frame) => {
+    if (frame.type !== "hello" || putOff === 3) {
+      return false;
+    }
+    putOff += 1;
+    assert.equal(frame.resume, "resume-1");
+    from.deliver({ type: "error", code: "unavailable", message: "", retryable: true, retry_after_ms: 700 });
+    from.end(4005, "many others are coming back");
+    return true;
+  };
+  socket.end();
+  await world.clock.advance(130);
+  for (let n = 1; n <= 3; n += 1) {
+    // 4005 by itself would be 3, 6, 12 s.
+    assert.equal(client.state.retryAt - world.clock.now, 825 - (n === 1 ? 5 : 0));
+    world.show("visible");
+    await world.clock.advance(n === 1 ? 820 : 825);
+  }
+  assert.equal(client.state.name, "online");
+  assert.equal(putOff, 3);
 });
 
 test("a gateway that accepts and says nothing is given up after 10 s", async () => {
