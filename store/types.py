@@ -118,6 +118,7 @@ class Change(Value, frozen=True, kw_only=True):
     context: bytes | None = None
     metadata: bytes | None = None
     status: Status | None = None
+    sentences: bytes | None = None
 
 
 class Member(Value, frozen=True, kw_only=True):

@@ -24,6 +24,10 @@ class BoundedSessions:
         async with limited():
             return await self._sessions.list_for(identity, before, limit)
 
+    async def segment(self, identity: Identity, session: str) -> Session:
+        async with limited(self._health):
+            return await self._sessions.segment(identity, session)
+
     async def members(self, identity: Identity, session: str) -> list[Member]:
         async with limited():
             return await self._sessions.members(identity, session)

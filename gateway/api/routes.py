@@ -15,6 +15,7 @@ from gateway.api.members import MemberRoutes
 from gateway.api.ops import HealthRoutes
 from gateway.api.pages import PageRoutes
 from gateway.api.problems import HANDLERS
+from gateway.api.segments import SegmentRoutes
 from gateway.api.services import Services
 from gateway.api.sessions import SessionRoutes
 
@@ -42,6 +43,7 @@ def _api(services: Services) -> list[Route]:
     members = MemberRoutes(services)
     credentials = CredentialRoutes(services)
     events = EventRoutes(services)
+    segments = SegmentRoutes(services)
     one_member = "/sessions/{session}/members/{user}"
     return [
         _at("/config", GET=credentials.config),
@@ -50,6 +52,7 @@ def _api(services: Services) -> list[Route]:
         _at("/users/{user}/revoke", POST=credentials.revoke),
         _at("/events", GET=events.list),
         _at("/sessions", GET=sessions.list, POST=sessions.create),
+        _at("/sessions/{session}/segment", POST=segments.segment),
         _at("/sessions/{session}/members", GET=members.list),
         _at(one_member, PUT=members.put, DELETE=members.remove),
     ]

@@ -23,6 +23,9 @@ class SessionService(Protocol):
     async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
         """The caller's sessions, latest first."""
 
+    async def segment(self, identity: Identity, session: str) -> Session:
+        """Split the session's text into sentences and store them."""
+
     async def members(self, identity: Identity, session: str) -> list[Member]:
         """Everybody who has a right in the session."""
 

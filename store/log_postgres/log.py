@@ -125,7 +125,7 @@ class PostgresLog:
         by: str | None = None,
     ) -> Session:
         _must_be(session, tenant)
-        size = len(change.context or b"") + len(change.metadata or b"")
+        size = sum(len(part or b"") for part in (change.context, change.metadata, change.sentences))
         act = Act(at=now, by=by)
         job = partial(sessions.update, tenant=tenant, session=session, change=change, act=act)
         return await self._db.run("update", partial(job, expected_version=expected_version), size=size)

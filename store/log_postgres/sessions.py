@@ -50,6 +50,7 @@ _UPDATE: Final = statement(
         UPDATE sessions
         SET title = coalesce($3, title), context = coalesce($4::jsonb, context),
             metadata = coalesce($5::jsonb, metadata), status = coalesce($6, sessions.status),
+            sentences = coalesce($10::jsonb, sentences),
             version = sessions.version + 1, updated_at = $7::timestamptz
         FROM found
         WHERE sessions.id = found.id AND sessions.id = $2 AND found.end_reason IS NULL
@@ -169,6 +170,7 @@ async def update(
         act.at,
         None if expected_version is None else keys.seq(expected_version),
         act.by,
+        change.sentences,
     )
     return changed(row)
 

@@ -60,7 +60,8 @@ _INSERT: Final = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _UPDATE: Final = """
-    UPDATE sessions SET title = ?, context = ?, metadata = ?, status = ?, version = ?, updated_at = ?
+    UPDATE sessions SET title = ?, context = ?, metadata = ?, sentences = ?, status = ?, version = ?,
+        updated_at = ?
     WHERE id = ?"""
 
 _END: Final = "UPDATE sessions SET version = ?, updated_at = ?, ended_at = ?, end_reason = ? WHERE id = ?"
@@ -148,7 +149,8 @@ def update(
         raise VersionConflict(found.version)
     wanted = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
     changed = msgspec.structs.replace(found, **wanted, version=found.version + 1, updated_at=act.at)
-    documents = (changed.context.decode(), changed.metadata.decode())
+    sentences = None if changed.sentences is None else changed.sentences.decode()
+    documents = (changed.context.decode(), changed.metadata.decode(), sentences)
     db.execute(_UPDATE, (changed.title, *documents, changed.status, changed.version, act.at, session))
     is_archived = changed.status == "archived" and found.status != "archived"
     record(db, changed, "archived" if is_archived else "updated", act)

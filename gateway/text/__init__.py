@@ -1,0 +1,1 @@
+"""Text as people read it: where it may be cut, and where its sentences end. Pure."""
