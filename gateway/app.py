@@ -5,7 +5,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp
 
-from gateway.api.bounded import BoundedEvents, BoundedSessions
+from gateway.api.bounded import BoundedEvents, BoundedMessages, BoundedSessions
 from gateway.api.nodes import NodeRoutes
 from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
@@ -19,6 +19,7 @@ from gateway.edge.handler import EdgeLimits, Handler, Rejection, UpgradeRequest
 from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
 from gateway.places import places_of
 from gateway.protocol.limits import Limits
+from gateway.runtime.messages import Messages
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.runtime.webhook import WebhookSettings
 from gateway.settings import Settings
@@ -47,6 +48,7 @@ class Gateway:
         self.is_demo = settings.is_loopback and not settings.has_credentials
         services = Services(
             sessions=BoundedSessions(self.node.sessions, self.node.health),
+            messages=BoundedMessages(Messages(self.node.sessions, self.node.records)),
             tokens=self.tokens,
             tickets=tickets,
             events=BoundedEvents(self.stores.log, self.node.health),

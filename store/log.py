@@ -105,7 +105,7 @@ class Log(Protocol):
     # -- sessions
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
-        """Store a session, its owner as member and the event `created`.
+        """Store a session, its owner and `members` as members and the event `created`.
 
         `expires_at` = created_at + ttl_s (None stays None); version 1, epoch 1, head 0.
         The same id from the same owner again: the session as it is by now, so that a call whose outcome is

@@ -176,11 +176,11 @@ class Records:
 
     async def create(self, new: NewSession, *, limit: int) -> Session:
         """As `Log.create`."""
-        owner = [(new.tenant, new.owner)]
-        async with self._intending_lists(owner):
+        users = [(new.tenant, user) for user in (new.owner, *(user for user, _ in new.members))]
+        async with self._intending_lists(users):
             session = await self._log.create(new, limit=limit)
             await self._told(session, _role_entry(Access(session=session, role="owner"), new.owner))
-            await self._lists.changed(owner)
+            await self._lists.changed(users)
         return session
 
     async def update(

@@ -41,6 +41,7 @@ class NewSession(Value, frozen=True, kw_only=True):
     metadata: bytes = EMPTY_OBJECT
     text: str | None = None
     voice: str | None = None
+    members: tuple[tuple[str, Role], ...] = ()  # beside the owner; each user once
 
 
 class Session(Value, frozen=True, kw_only=True):
@@ -112,13 +113,17 @@ class Listing(Value, frozen=True, kw_only=True):
 
 
 class Change(Value, frozen=True, kw_only=True):
-    """A change of a session; what is None stays as it is."""
+    """A change of a session; what is None stays as it is.
+
+    `ttl_s`: so long it lives from now on, as a temporary one; 0: it is persistent.
+    """
 
     title: str | None = None
     context: bytes | None = None
     metadata: bytes | None = None
     status: Status | None = None
     sentences: bytes | None = None
+    ttl_s: int | None = None
 
 
 class Member(Value, frozen=True, kw_only=True):

@@ -7,15 +7,26 @@ from starlette.responses import Response
 
 from gateway.protocol.codec import Fragment, json_bytes
 from gateway.protocol.replies import rfc3339
-from store.types import Listing, Member, Session
+from store.types import Listing, Member, Message, Session
 
 _NULL: Final = Fragment(b"null")
 
 
-def answer(data: Mapping[str, object], *, status: int = 200, message: str = "OK") -> Response:
+def answer(
+    data: Mapping[str, object],
+    *,
+    status: int = 200,
+    message: str = "OK",
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     """Build a successful answer: `{"code", "message", "data"}`."""
     body = json_bytes({"code": status, "message": message, "data": data})
-    return Response(body, status_code=status, media_type="application/json")
+    return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
+def version_tag(session: Session) -> dict[str, str]:
+    """The header by which a caller can make the next change depend on this version."""
+    return {"ETag": f'"{session.version}"'}
 
 
 def when(at: int | None) -> str | None:
@@ -53,6 +64,21 @@ def session_in_full(session: Session) -> dict[str, object]:
         "text": session.text,
         "voice": session.voice,
         "sentences": _NULL if session.sentences is None else Fragment(session.sentences),
+    }
+
+
+def message_in_full(message: Message) -> dict[str, object]:
+    """A message as readers get it."""
+    return {
+        "session": message.session,
+        "seq": message.seq,
+        "id": message.id,
+        "client_id": message.client_id,
+        "sender": message.sender,
+        "role": message.role,
+        "content": message.content,
+        "metadata": Fragment(message.metadata),
+        "created_at": when(message.created_at),
     }
 
 

@@ -1,6 +1,7 @@
-"""Reading what a request brings: its body, its bearer token, its query. Limits at the door."""
+"""Reading what a request brings: its body, bearer token, path, query, condition. Limits at the door."""
 
 import asyncio
+import re
 from typing import Final, TypeVar
 
 import msgspec
@@ -8,8 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from gateway.api.problems import Unprocessable
-from gateway.errors import BadRequest, TooLarge, Unauthenticated
+from gateway.errors import BadRequest, NotFound, TooLarge, Unauthenticated
+from gateway.ids import is_id
+from gateway.protocol import frames
+from gateway.protocol.codec import FrameError, check_document
 from gateway.protocol.documents import holds_nul
+from gateway.protocol.limits import Limits
 
 # A session's text, context and metadata together; four times what one message may hold.
 MAX_BODY_BYTES: Final = 256 * 1024
@@ -17,6 +22,9 @@ MAX_BODY_BYTES: Final = 256 * 1024
 BODY_DEADLINE_S: Final = 10.0
 # A token with generous claims is 1 to 2 KiB; uvicorn itself stops reading headers at 64 KiB.
 MAX_TOKEN_BYTES: Final = 8 * 1024
+
+# Versions have 64 bits; fewer digits need no thought about their end.
+_VERSION: Final = re.compile(r'"([0-9]{1,18})"')
 
 T = TypeVar("T")
 
@@ -56,12 +64,51 @@ def bearer(request: Request) -> str:
 
 def limit_of(request: Request, *, default: int, most: int) -> int:
     """The `limit` of the query, 1 to `most`."""
-    text = request.query_params.get("limit", "")
+    number = number_of(request, "limit", least=1, most=most)
+    return default if number is None else number
+
+
+def number_of(request: Request, name: str, *, least: int, most: int) -> int | None:
+    """A number of the query; None where it is not given."""
+    text = request.query_params.get(name, "")
     if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 1 <= int(text) <= most):
-        raise BadRequest(f"limit is a number from 1 to {most}.")
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
+        raise BadRequest(f"{name} is a number from {least} to {most}.")
     return int(text)
+
+
+def session_of(request: Request) -> str:
+    """The session that the path names."""
+    session: str = request.path_params["session"]
+    if not is_id(session):
+        raise NotFound("There is no such session.")
+    return session
+
+
+def expected_version(request: Request) -> int | None:
+    """The version that If-Match asks for; None where any will do."""
+    header = request.headers.get("if-match")
+    if header is None or header.strip() == "*":
+        return None
+    version = _VERSION.fullmatch(header.strip())
+    if version is None:
+        raise BadRequest('If-Match is the ETag of an answer, "7" for example, or *.')
+    return int(version[1])
+
+
+def document_of(field: str, raw: msgspec.Raw, limits: Limits) -> bytes | None:
+    """A document of the body, as it may be stored; None where it is absent or null."""
+    document = frames.document(raw)
+    if document is None:
+        return None
+    try:
+        check_document(document, limits)
+    except FrameError as fault:
+        if fault.code == "too_large":
+            raise TooLarge(f"{field} {fault.message}.") from fault
+        raise Unprocessable(f"{field} {fault.message}.") from fault
+    return document
 
 
 async def _read(request: Request) -> bytes:

@@ -1,12 +1,13 @@
-"""Sessions and events as HTTP callers reach them: no call waits for the log longer than a frame's would."""
+"""Sessions, messages and events as HTTP callers reach them: no call waits longer than a frame would."""
 
-from gateway.api.services import SessionService
+from gateway.api.services import MessageService, SessionService
 from gateway.auth.identity import Identity
 from gateway.runtime.health import Health
+from gateway.runtime.messages import Page
 from gateway.runtime.patience import limited
-from gateway.runtime.sessions import SessionSpec
+from gateway.runtime.sessions import SessionSpec, Sight
 from store.log import Log
-from store.types import Cursor, EventPage, Listing, Member, Role, Session
+from store.types import Change, Cursor, EventPage, Listing, Member, Role, Session
 
 
 class BoundedSessions:
@@ -19,6 +20,16 @@ class BoundedSessions:
     async def create(self, identity: Identity, spec: SessionSpec) -> Session:
         async with limited(self._health):
             return await self._sessions.create(identity, spec)
+
+    async def get(self, identity: Identity, session: str) -> Sight:
+        async with limited():
+            return await self._sessions.get(identity, session)
+
+    async def update(
+        self, identity: Identity, session: str, change: Change, expected_version: int | None = None
+    ) -> Session:
+        async with limited(self._health):
+            return await self._sessions.update(identity, session, change, expected_version)
 
     async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
         async with limited():
@@ -43,6 +54,19 @@ class BoundedSessions:
     async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
         async with limited(self._health):
             return await self._sessions.remove_member(identity, session, user)
+
+
+class BoundedMessages:
+    """Reads of messages: they may be in the cache while the log is away."""
+
+    def __init__(self, messages: MessageService) -> None:
+        self._messages = messages
+
+    async def page(
+        self, identity: Identity, session: str, *, before: int | None, after: int | None, limit: int
+    ) -> Page:
+        async with limited():
+            return await self._messages.page(identity, session, before=before, after=after, limit=limit)
 
 
 class BoundedEvents:

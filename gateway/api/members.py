@@ -7,12 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.answers import answer, member, session_summary
-from gateway.api.bodies import decode_body
+from gateway.api.bodies import decode_body, session_of
 from gateway.api.callers import identify
 from gateway.api.problems import Unprocessable
 from gateway.api.services import Services
 from gateway.errors import NotFound
-from gateway.ids import is_id, is_name
+from gateway.ids import is_name
 
 
 class RoleBody(msgspec.Struct):
@@ -30,7 +30,7 @@ class MemberRoutes:
     async def list(self, request: Request) -> Response:
         """GET — all members, the longest standing first, and how far each has read."""
         identity = await identify(request, self._services)
-        session = _session(request)
+        session = session_of(request)
         rows = await self._services.sessions.members(identity, session)
         cursors = await self._services.sessions.cursors(identity, session)
         read = {cursor.user: cursor.read for cursor in cursors}
@@ -39,7 +39,7 @@ class MemberRoutes:
     async def put(self, request: Request) -> Response:
         """PUT — add a user, or change what they may do."""
         identity = await identify(request, self._services)
-        session, user = _session(request), request.path_params["user"]
+        session, user = session_of(request), request.path_params["user"]
         if not is_name(user):
             raise Unprocessable("A user's name is 1 to 64 letters, digits or any of _ . : -")
         body = await decode_body(request, RoleBody)
@@ -50,15 +50,8 @@ class MemberRoutes:
     async def remove(self, request: Request) -> Response:
         """DELETE — take the user's right away, or leave."""
         identity = await identify(request, self._services)
-        session, user = _session(request), request.path_params["user"]
+        session, user = session_of(request), request.path_params["user"]
         if not is_name(user):
             raise NotFound("There is no such member.")
         changed = await self._services.sessions.remove_member(identity, session, user)
         return answer({"session": session_summary(changed)}, message="Member removed")
-
-
-def _session(request: Request) -> str:
-    session: str = request.path_params["session"]
-    if not is_id(session):
-        raise NotFound("There is no such session.")
-    return session

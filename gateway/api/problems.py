@@ -52,6 +52,12 @@ class Unprocessable(GatewayError):
     code = "bad_request"
 
 
+class PreconditionFailed(GatewayError):
+    """The session is not at the version that If-Match names."""
+
+    code = "id_conflict"
+
+
 def problem(status: int, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Build the answer to a request that failed."""
     document = {
@@ -85,11 +91,14 @@ async def on_error(request: Request, error: Exception) -> Response:
             return problem(500, "internal", "The gateway failed at this request; it has been logged.")
 
 
+# Where the same code has another status over HTTP.
+_STATUS_OF_CLASS: Final[Mapping[type[GatewayError], int]] = {Unprocessable: 422, PreconditionFailed: 412}
+
 HANDLERS: Final = dict.fromkeys((GatewayError, store.errors.Unavailable, HTTPException, Exception), on_error)
 
 
 def _fault(error: GatewayError) -> Response:
-    status = 422 if isinstance(error, Unprocessable) else STATUS[error.code]
+    status = _STATUS_OF_CLASS.get(type(error), STATUS[error.code])
     headers: dict[str, str] = {}
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="session gateway"'

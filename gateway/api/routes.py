@@ -52,6 +52,7 @@ def _api(services: Services) -> list[Route]:
         _at("/users/{user}/revoke", POST=credentials.revoke),
         _at("/events", GET=events.list),
         _at("/sessions", GET=sessions.list, POST=sessions.create),
+        _at("/sessions/{session}", GET=sessions.get, PATCH=sessions.update),
         _at("/sessions/{session}/segment", POST=segments.segment),
         _at("/sessions/{session}/members", GET=members.list),
         _at(one_member, PUT=members.put, DELETE=members.remove),

@@ -10,8 +10,9 @@ from typing import Protocol
 from gateway.auth.identity import Identity
 from gateway.protocol.limits import Limits
 from gateway.runtime.health import Readiness
-from gateway.runtime.sessions import SessionSpec
-from store.types import Cursor, EventPage, Listing, Member, Role, Session
+from gateway.runtime.messages import Page
+from gateway.runtime.sessions import SessionSpec, Sight
+from store.types import Change, Cursor, EventPage, Listing, Member, Role, Session
 
 
 class SessionService(Protocol):
@@ -19,6 +20,14 @@ class SessionService(Protocol):
 
     async def create(self, identity: Identity, spec: SessionSpec) -> Session:
         """Start a session that the caller owns."""
+
+    async def get(self, identity: Identity, session: str) -> Sight:
+        """The session, ended or not."""
+
+    async def update(
+        self, identity: Identity, session: str, change: Change, expected_version: int | None = None
+    ) -> Session:
+        """Change what is given."""
 
     async def list_for(self, identity: Identity, before: tuple[int, str] | None, limit: int) -> list[Listing]:
         """The caller's sessions, latest first."""
@@ -37,6 +46,15 @@ class SessionService(Protocol):
 
     async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
         """Take a user's right in the session away."""
+
+
+class MessageService(Protocol):
+    """Messages of a session, every right checked. Raises gateway.errors."""
+
+    async def page(
+        self, identity: Identity, session: str, *, before: int | None, after: int | None, limit: int
+    ) -> Page:
+        """Messages before or after a seq; neither: the latest."""
 
 
 class TokenService(Protocol):
@@ -73,6 +91,7 @@ class Services:
     """
 
     sessions: SessionService
+    messages: MessageService
     tokens: TokenService
     tickets: TicketService
     events: EventService

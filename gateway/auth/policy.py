@@ -15,6 +15,7 @@ Action = Literal[
     "signal",
     "update",  # title, context, metadata
     "archive",
+    "keep",  # how long the session lives
     "close",
     "delete",
     "list_members",
@@ -29,7 +30,13 @@ _READER: Final[frozenset[Action]] = frozenset(
 # A reader does not signal: whoever may not speak may not make everybody's screen flicker either.
 _WRITER: Final[frozenset[Action]] = _READER | {"send", "signal", "update"}
 # The owner cannot leave: a session without an owner could be ended by nobody.
-_OWNER: Final[frozenset[Action]] = (_WRITER - {"leave"}) | {"archive", "close", "delete", "change_members"}
+_OWNER: Final[frozenset[Action]] = (_WRITER - {"leave"}) | {
+    "archive",
+    "keep",
+    "close",
+    "delete",
+    "change_members",
+}
 
 ALLOWED: Final[dict[Role, frozenset[Action]]] = {"reader": _READER, "writer": _WRITER, "owner": _OWNER}
 
@@ -37,6 +44,15 @@ ALLOWED: Final[dict[Role, frozenset[Action]]] = {"reader": _READER, "writer": _W
 def allows(role: Role, action: Action) -> bool:
     """Whether a member of this role may do this in the session."""
     return action in ALLOWED[role]
+
+
+def may(identity: Identity, role: Role | None, action: Action) -> bool:
+    """Whether the caller, whose role in the session this is, may do this in it.
+
+    An operator may do it in any session of the tenant, a member of it or not. Whoever asks has seen to it
+    that the session is one of the identity's tenant.
+    """
+    return is_operator(identity) or (role is not None and allows(role, action))
 
 
 def is_operator(identity: Identity) -> bool:

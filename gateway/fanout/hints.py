@@ -25,10 +25,14 @@ class SignalHint(msgspec.Struct, frozen=True, tag=2, array_like=True):
 
 
 class ChangedHint(msgspec.Struct, frozen=True, tag=3, array_like=True):
-    """The session was changed and has this version by now; `frame` tells of it, and is not droppable."""
+    """The session was changed and has this version by now; `frame` tells of it, and is not droppable.
+
+    `life`, where that was changed: its TTL in seconds and when it expires; both None for a persistent one.
+    """
 
     version: int
     frame: bytes
+    life: tuple[int | None, int | None] | None = None
 
 
 class EndedHint(msgspec.Struct, frozen=True, tag=4, array_like=True):

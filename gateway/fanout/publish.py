@@ -22,9 +22,9 @@ class Publisher:
         """Something ephemeral, for all attachments but one connection's."""
         self._bus.offer(hints.session_channel(session), hints.encode(hints.SignalHint(frame, but)))
 
-    def changed(self, session: str, version: int, frame: bytes) -> None:
+    def changed(self, session: str, hint: hints.ChangedHint) -> None:
         """The session was changed: something for all attachments that is not droppable."""
-        self._bus.offer(hints.session_channel(session), hints.encode(hints.ChangedHint(version, frame)))
+        self._bus.offer(hints.session_channel(session), hints.encode(hint))
 
     def ended(self, session: Session, reason: EndReason, frame: bytes) -> None:
         """The session has ended; its row says how and with which head."""

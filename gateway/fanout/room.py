@@ -189,11 +189,16 @@ class Room:
         if session.version <= self.versions.told:
             return  # the hints have come meanwhile
         change = Change(
-            title=session.title, context=session.context, metadata=session.metadata, status=session.status
+            title=session.title,
+            context=session.context,
+            metadata=session.metadata,
+            status=session.status,
+            ttl_s=session.ttl_s or 0,
         )
         event = replies.session_event(
             self.id, session.version, "archived" if session.status == "archived" else "updated", change
         )
+        self.ttl_s, self.expires_at = session.ttl_s, session.expires_at
         due = self.versions.jump(session.version)
         for attachment in list(self.attachments.values()):
             role = roles.get(attachment.reader.user)
@@ -213,6 +218,8 @@ class Room:
         if isinstance(hint, MemberHint):
             self._change_member(hint)
             return
+        if hint.life is not None:
+            self.ttl_s, self.expires_at = hint.life
         for attachment in self.attachments.values():
             attachment.tell(hint.frame)
 

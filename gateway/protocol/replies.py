@@ -182,6 +182,8 @@ def session_event(session: str, version: int, event: SessionEventName, change: C
             changes["metadata"] = Fragment(change.metadata)
         if change.status is not None:
             changes["status"] = change.status
+        if change.ttl_s is not None:
+            changes["ttl_s"] = change.ttl_s or None
     frame: shapes.SessionEvent = {
         "type": "session",
         "session": session,

@@ -86,6 +86,7 @@ class Changes(TypedDict, total=False):
     context: Fragment
     metadata: Fragment
     status: str
+    ttl_s: int | None
 
 
 class SessionEvent(TypedDict):

@@ -1,23 +1,20 @@
 """Requests that have to be awaited, one at a time per connection."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gateway import errors
 from gateway.protocol import frames, replies
 from gateway.runtime import greeting
 from gateway.runtime.attaching import arrived, enter
+from gateway.runtime.messages import History
 from gateway.runtime.patience import limited
 from gateway.runtime.sessions import SessionSpec, translated
 from store.errors import Unavailable
-from store.types import EMPTY_OBJECT, Change, Message
+from store.types import EMPTY_OBJECT, Change
 
 if TYPE_CHECKING:
     from gateway.runtime.connection import Connection
     from gateway.runtime.node import Node
-
-# One history answer is one frame: it ends early, with `more`, when it has grown to this.
-HISTORY_BYTES: Final = 512 * 1024
-HISTORY_READ: Final = 50
 
 
 class Requests:
@@ -25,6 +22,7 @@ class Requests:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
+        self._pages = History(node.records)
 
     async def serve(self, connection: "Connection", frame: frames.ClientFrame) -> None:
         """Serve one request and put its answer."""
@@ -99,42 +97,13 @@ class Requests:
         head = attachment.room.relay.head
         with translated():
             if frame.after is not None:
-                page, more = await self._after(frame.session, frame.after, frame.limit)
+                page, more = await self._pages.after(frame.session, frame.after, frame.limit)
             else:
                 before = head + 1 if frame.before is None else frame.before
-                page, more = await self._before(frame.session, before, frame.limit)
+                page, more = await self._pages.before(frame.session, before, frame.limit)
         if page:
             head = max(head, page[-1].seq)
         connection.outlet.put(replies.history(frame.id, frame.session, page, head, more))
-
-    async def _after(self, session: str, after: int, limit: int) -> tuple[list[Message], bool]:
-        page: list[Message] = []
-        size = 0
-        while len(page) < limit and size < HISTORY_BYTES:
-            step = min(HISTORY_READ, limit - len(page))
-            # One more than is due tells whether there is more.
-            read = await self._node.records.read(
-                session, after=page[-1].seq if page else after, limit=step + 1
-            )
-            page += read[:step]
-            size += sum(len(message.content) for message in read[:step])
-            if len(read) <= step:
-                return page, False
-        return page, True
-
-    async def _before(self, session: str, before: int, limit: int) -> tuple[list[Message], bool]:
-        page: list[Message] = []
-        size = 0
-        while len(page) < limit and size < HISTORY_BYTES:
-            step = min(HISTORY_READ, limit - len(page))
-            earlier = await self._node.records.read_before(
-                session, before=page[0].seq if page else before, limit=step
-            )
-            page = earlier + page
-            size += sum(len(message.content) for message in earlier)
-            if len(earlier) < step:
-                break
-        return page, bool(page) and page[0].seq > 1
 
     async def _presence(self, connection: "Connection", frame: frames.Presence) -> None:
         connection.may(connection.attachments.get(frame.session), "presence")

@@ -4,17 +4,17 @@ Every change is told to the attachments.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway import errors, ids
 from gateway.auth.identity import Identity
-from gateway.auth.policy import Action, allows
+from gateway.auth.policy import Action, is_operator, may
 from gateway.clock import Clock
-from gateway.fanout.hints import MemberHint
+from gateway.fanout.hints import ChangedHint, MemberHint
 from gateway.fanout.publish import Publisher
 from gateway.protocol import replies
 from gateway.protocol.codec import json_bytes
@@ -51,6 +51,14 @@ class SessionSpec(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes = EMPTY_OBJECT
     text: str | None = None
     voice: str | None = None
+    members: tuple[tuple[str, Role], ...] = ()
+
+
+class Sight(NamedTuple):
+    """A session as its caller sees it. `role` is None for an operator who is no member."""
+
+    session: Session
+    role: Role | None
 
 
 @contextmanager
@@ -93,7 +101,8 @@ class Sessions:
         self._per_user = per_user
 
     async def create(self, identity: Identity, spec: SessionSpec) -> Session:
-        """Make a session owned by the caller."""
+        """Make a session owned by the caller; who else is a member from the beginning is told so."""
+        _check_members(identity.user, spec.members)
         ttl_s = None if spec.persistent else (self._ttl_s if spec.ttl_s is None else spec.ttl_s)
         if ttl_s is not None and not 1 <= ttl_s <= MAX_TTL_S:
             raise errors.BadRequest(f"ttl must be 1 to {MAX_TTL_S} seconds; for longer ask for persistent")
@@ -109,9 +118,21 @@ class Sessions:
             metadata=spec.metadata,
             text=spec.text,
             voice=spec.voice,
+            members=spec.members,
         )
         with translated():
-            return await self._records.create(new, limit=self._per_user)
+            session = await self._records.create(new, limit=self._per_user)
+        for user, _ in spec.members:
+            self._tell_joined(identity.tenant, user, session.id)
+        return session
+
+    async def get(self, identity: Identity, session: str) -> Sight:
+        """The session as it is at this moment, ended or not."""
+        return await self._may(identity, session, "history", ended_too=True)
+
+    async def readable(self, identity: Identity, session: str) -> Sight:
+        """The same for whoever needs the right alone: `head` and expiry may be older."""
+        return await self._may(identity, session, "history", ended_too=True, cached=True)
 
     async def access(self, tenant: str, user: str, session: str) -> Access:
         """The session as one of its members sees it, ended or not; NotFound for everybody else."""
@@ -138,8 +159,8 @@ class Sessions:
     async def update(
         self, identity: Identity, session: str, change: Change, expected_version: int | None = None
     ) -> Session:
-        """Change title, context, metadata or status, and tell the attachments."""
-        await self._may(identity, session, "update" if change.status is None else "archive")
+        """Change title, context, metadata, status or TTL, and tell the attachments."""
+        await self._may(identity, session, _action_of(change))
         with translated():
             changed = await self._records.update(
                 identity.tenant,
@@ -151,7 +172,8 @@ class Sessions:
             )
         event: SessionEventName = "archived" if change.status == "archived" else "updated"
         frame = replies.session_event(session, changed.version, event, change)
-        self._publisher.changed(session, changed.version, frame)
+        life = None if change.ttl_s is None else (changed.ttl_s, changed.expires_at)
+        self._publisher.changed(session, ChangedHint(changed.version, frame, life))
         return changed
 
     async def segment(self, identity: Identity, session: str) -> Session:
@@ -171,16 +193,16 @@ class Sessions:
 
     async def end(self, identity: Identity, session: str, reason: EndReason = "closed") -> Session:
         """End a session. It having ended before is no error: it is what was asked for."""
-        access = await self._may(identity, session, "close", ended_too=True)
+        seen = await self._may(identity, session, "close", ended_too=True)
         with translated():
             over = await self._records.end(
                 identity.tenant, session, reason, now=self._clock.now_ms(), by=identity.user
             )
         if over is None:
-            if access.session.ended_at is not None:
+            if seen.session.ended_at is not None:
                 # Told again: whoever asks twice has perhaps had no answer, and the attachments no word of it.
-                self.tell_ended(access.session)
-            return access.session
+                self.tell_ended(seen.session)
+            return seen.session
         self.tell_ended(over)
         return over
 
@@ -209,18 +231,15 @@ class Sessions:
 
     async def cursors(self, identity: Identity, session: str) -> list[Cursor]:
         """How far everybody has received and read; for members."""
-        await self.access(identity.tenant, identity.user, session)
+        await self._may(identity, session, "list_members", ended_too=True)
         with translated():
             return await self._log.cursors(session)
 
     async def put_member(self, identity: Identity, session: str, user: str, role: Role) -> Session:
         """Give a user a right in the session; for its owner."""
-        if not ids.is_name(user):
-            raise errors.BadRequest("a user's name is 1 to 64 of letters, digits and _ . : -")
-        if role == "owner":
-            raise errors.BadRequest("a session has one owner: choose writer or reader")
-        access = await self._may(identity, session, "change_members")
-        if user == access.session.owner:
+        check_member(user, role)
+        seen = await self._may(identity, session, "change_members")
+        if user == seen.session.owner:
             raise errors.BadRequest("the owner's own right cannot be changed")
         with translated():
             known = {member.user for member in await self._log.members(session)}
@@ -231,8 +250,7 @@ class Sessions:
             )
         updated = replies.session_event(session, changed.version, "updated")
         self._publisher.member(session, MemberHint(changed.version, updated, user, role))
-        joined = replies.user_signal(user, "session.joined", {"session": session})
-        self._publisher.user_signal(identity.tenant, user, joined)
+        self._tell_joined(identity.tenant, user, session)
         return changed
 
     async def remove_member(self, identity: Identity, session: str, user: str) -> Session:
@@ -247,11 +265,59 @@ class Sessions:
         self._publisher.member(session, MemberHint(changed.version, updated, user, None, gone))
         return changed
 
+    def _tell_joined(self, tenant: str, user: str, session: str) -> None:
+        joined = replies.user_signal(user, "session.joined", {"session": session})
+        self._publisher.user_signal(tenant, user, joined)
+
     async def _may(
-        self, identity: Identity, session: str, action: Action, *, ended_too: bool = False
-    ) -> Access:
-        reach = self.access if ended_too else self.live_access
-        access = await reach(identity.tenant, identity.user, session)
-        if not allows(access.role, action):
-            raise errors.Forbidden(f"a {access.role} of this session may not do that")
-        return access
+        self,
+        identity: Identity,
+        session: str,
+        action: Action,
+        *,
+        ended_too: bool = False,
+        cached: bool = False,
+    ) -> Sight:
+        seen = await self._seen(identity, session, self._records if cached else self._log)
+        if seen.session.ended_at is not None and not ended_too:
+            raise ended(seen.session.end_reason)
+        if not may(identity, seen.role, action):
+            raise errors.Forbidden(f"a {seen.role} of this session may not do that")
+        return seen
+
+    async def _seen(self, identity: Identity, session: str, source: "Log | Records") -> Sight:
+        """The session for a member of it, or for an operator of its tenant; NotFound for everybody else."""
+        if ids.is_id(session):
+            with translated():
+                access = await source.access(identity.tenant, session, identity.user)
+                if access is not None:
+                    return Sight(access.session, access.role)
+                found = await source.get(identity.tenant, session) if is_operator(identity) else None
+            if found is not None:
+                return Sight(found, None)
+        raise errors.NotFound("there is no such session, or it is not yours")
+
+
+def _action_of(change: Change) -> Action:
+    """The right that a change takes. Whoever has one of the owner's has the others."""
+    if change.status is not None:
+        return "archive"
+    return "update" if change.ttl_s is None else "keep"
+
+
+def _check_members(owner: str, members: Sequence[tuple[str, Role]]) -> None:
+    if len(members) >= MEMBERS_LIMIT:
+        raise errors.LimitReached(f"{MEMBERS_LIMIT} members are allowed")
+    named = {user for user, _ in members}
+    if len(named) < len(members) or owner in named:
+        raise errors.BadRequest("a user is named twice among the members, or is the owner, who is one anyway")
+    for user, role in members:
+        check_member(user, role)
+
+
+def check_member(user: str, role: Role) -> None:
+    """BadRequest for what nobody can be made."""
+    if not ids.is_name(user):
+        raise errors.BadRequest("a user's name is 1 to 64 of letters, digits and _ . : -")
+    if role == "owner":
+        raise errors.BadRequest("a session has one owner: choose writer or reader")

@@ -31,6 +31,9 @@ _CREATE: Final = statement(
     ), owner AS (
         INSERT INTO members (session_id, user_id, tenant_id, role, since)
         SELECT made.id, made.user_id, made.tenant_id, 'owner', made.created_at FROM made
+        UNION ALL
+        SELECT made.id, other.user_id, made.tenant_id, other.role, made.created_at
+        FROM made CROSS JOIN unnest($14::text[], $15::text[]) AS other (user_id, role)
     ), told AS (
         INSERT INTO events (tenant_id, session_id, kind, version, at, actor)
         SELECT made.tenant_id, made.id, 'created', made.version, made.created_at, made.user_id FROM made
@@ -51,6 +54,10 @@ _UPDATE: Final = statement(
         SET title = coalesce($3, title), context = coalesce($4::jsonb, context),
             metadata = coalesce($5::jsonb, metadata), status = coalesce($6, sessions.status),
             sentences = coalesce($10::jsonb, sentences),
+            kind = CASE WHEN $11::bigint IS NULL THEN kind
+                WHEN $11 = 0 THEN 'persistent' ELSE 'temporary' END,
+            ttl = CASE WHEN $11 IS NULL THEN ttl ELSE nullif($11, 0) END,
+            expires_at = CASE WHEN $11 IS NULL THEN expires_at ELSE $12::timestamptz END,
             version = sessions.version + 1, updated_at = $7::timestamptz
         FROM found
         WHERE sessions.id = found.id AND sessions.id = $2 AND found.end_reason IS NULL
@@ -146,9 +153,10 @@ async def create(db: Connection, new: NewSession, limit: int) -> Session:
     expires_at = None if new.ttl_s is None else at + new.ttl_s * 1000
     row = (new.id, new.tenant, new.owner, new.title, new.exclusive, new.ttl_s, expires_at, at)
     documents = (new.metadata, new.context)
+    members = ([user for user, _ in new.members], [role for _, role in new.members])
     async with db.transaction():
         await db.execute(_TURN, new.tenant, new.owner)
-        stored = await db.fetchrow(_CREATE, *row, new.voice, new.text, *documents, keys.seq(limit))
+        stored = await db.fetchrow(_CREATE, *row, new.voice, new.text, *documents, keys.seq(limit), *members)
     if stored is None:
         raise LimitReached(limit)
     found = session_of(stored)
@@ -171,6 +179,8 @@ async def update(
         None if expected_version is None else keys.seq(expected_version),
         act.by,
         change.sentences,
+        change.ttl_s,
+        act.at + change.ttl_s * 1000 if change.ttl_s else None,
     )
     return changed(row)
 

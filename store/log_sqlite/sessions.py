@@ -61,7 +61,7 @@ _INSERT: Final = """
 
 _UPDATE: Final = """
     UPDATE sessions SET title = ?, context = ?, metadata = ?, sentences = ?, status = ?, version = ?,
-        updated_at = ?
+        updated_at = ?, kind = ?, ttl = ?, expires_at = ?
     WHERE id = ?"""
 
 _END: Final = "UPDATE sessions SET version = ?, updated_at = ?, ended_at = ?, end_reason = ? WHERE id = ?"
@@ -122,9 +122,9 @@ def create(db: sqlite3.Connection, new: NewSession, limit: int) -> Session:
     kind = "persistent" if new.ttl_s is None else "temporary"
     row = (new.id, new.tenant, new.owner, new.title, kind, new.exclusive, new.ttl_s, expires_at, at, at, at)
     db.execute(_INSERT, (*row, new.voice, new.text, new.metadata.decode(), new.context.decode()))
-    db.execute(
-        "INSERT INTO members (session_id, user_id, tenant_id, role, since) VALUES (?, ?, ?, 'owner', ?)",
-        (new.id, new.owner, new.tenant, at),
+    db.executemany(
+        "INSERT INTO members (session_id, user_id, tenant_id, role, since) VALUES (?, ?, ?, ?, ?)",
+        [(new.id, user, new.tenant, role, at) for user, role in ((new.owner, "owner"), *new.members)],
     )
     made = live(db, new.tenant, new.id)
     record(db, made, "created", Act(at=at, by=new.owner))
@@ -148,10 +148,14 @@ def update(
     if expected_version is not None and expected_version != found.version:
         raise VersionConflict(found.version)
     wanted = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
+    if change.ttl_s is not None:
+        wanted["ttl_s"] = change.ttl_s or None
+        wanted["expires_at"] = act.at + change.ttl_s * 1000 if change.ttl_s else None
     changed = msgspec.structs.replace(found, **wanted, version=found.version + 1, updated_at=act.at)
     sentences = None if changed.sentences is None else changed.sentences.decode()
     documents = (changed.context.decode(), changed.metadata.decode(), sentences)
-    db.execute(_UPDATE, (changed.title, *documents, changed.status, changed.version, act.at, session))
+    life = ("persistent" if changed.ttl_s is None else "temporary", changed.ttl_s, changed.expires_at)
+    db.execute(_UPDATE, (changed.title, *documents, changed.status, changed.version, act.at, *life, session))
     is_archived = changed.status == "archived" and found.status != "archived"
     record(db, changed, "archived" if is_archived else "updated", act)
     return changed

@@ -31,10 +31,10 @@ class Api:
         body: object = None,
         peer: str = "127.0.0.1",
     ) -> httpx.Response:
-        """Make one request, as `user` where one is given."""
+        """Make one request, as `user` where one is given: see `identified`."""
         sent = dict(headers or {})
         if user is not None:
-            sent["Authorization"] = f"Bearer {self.gateway.tokens.mint(user)}"
+            sent |= self.identified(user)
         content = None
         if body is not None:
             content = body if isinstance(body, bytes) else msgspec.json.encode(body)
@@ -44,6 +44,13 @@ class Api:
             # As it is: a path with dots in it must not be tidied up before it is sent.
             url = httpx.URL(LOCAL).copy_with(raw_path=quote(path, safe="/%?&=.:{}").encode())
             return await http.request(method, url, headers=sent, content=content)
+
+    def identified(self, user: str) -> dict[str, str]:
+        """The headers of a user; `user@tenant` is one of another tenant, `user!` an operator."""
+        name, _, tenant = user.rstrip("!").partition("@")
+        scopes = ["operator"] if user.endswith("!") else []
+        token = self.gateway.tokens.mint(name, tenant or "default", scopes=scopes)
+        return {"Authorization": f"Bearer {token}"}
 
     async def data(
         self, method: str, path: str, *, user: str, body: object = None, status: int = 200

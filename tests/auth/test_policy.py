@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.auth.policy import ALLOWED, Action, allows, is_operator, may_revoke
+from gateway.auth.policy import ALLOWED, Action, allows, is_operator, may, may_revoke
 from gateway.auth.tokens import Identity
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -31,6 +31,15 @@ def test_an_owner_may_do_everything_but_leave() -> None:
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_action_is_somebodys(action: Action) -> None:
     assert any(allows(role, action) for role in ALLOWED)
+
+
+def test_an_operator_may_do_what_an_owner_may_and_needs_no_role_for_it() -> None:
+    operator, other = caller("root", "acme", "operator"), caller()
+    for action in ACTIONS:
+        assert may(operator, None, action)
+        assert may(operator, "reader", action)
+        assert not may(other, None, action)
+        assert all(may(other, role, action) == allows(role, action) for role in ALLOWED)
 
 
 def test_one_revokes_oneself_and_an_operator_anybody_of_the_tenant() -> None:
