@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from gateway.auth.identity import Identity
+from gateway.fanout.hints import Hint, MessageHint
+from gateway.fanout.hub import Hub
 from gateway.fanout.mending import Mender
 from gateway.fanout.room import Room
 from gateway.runtime import sending
 from gateway.runtime.committer import Committer
 from gateway.runtime.leases import Leases
 from loadtest.servers.redis import RedisServer
+from store.judging import Group
 from store.log_sqlite import sessions as sqlite_sessions
-from store.types import Appended, Draft
+from store.types import Appended, Draft, Refused
 from tests.evidence.checker import Kind
 from tests.faults.small import TENANT, Small, small
 from tests.runtime.nodes import Ground
@@ -168,6 +172,36 @@ def two_terminal_events(patch: pytest.MonkeyPatch, run: Small) -> None:
     patch.setattr(sqlite_sessions, "end", end)
 
 
+def mixed_up_rooms(patch: pytest.MonkeyPatch, run: Small) -> None:
+    """Hand what is said in one session to whoever reads another one at the same node."""
+    honest = Hub._to_room
+
+    def careless(self: Hub, room: Room, hint: Hint) -> None:
+        honest(self, room, hint)
+        if isinstance(hint, MessageHint):
+            for other in self.rooms.values():
+                for attachment in other.attachments.values():
+                    if other is not room:
+                        attachment.outlet.put(hint.frame)
+
+    patch.setattr(Hub, "_to_room", careless)
+
+
+def seqs_from_blocks(patch: pytest.MonkeyPatch, run: Small) -> None:
+    """Number two messages at a time, the later one first, as writers do that reserve seqs ahead."""
+    honest = Group.judge
+
+    def reserved(self: Group, place: int, draft: Draft) -> Appended | Refused:
+        outcome = honest(self, place, draft)
+        if isinstance(outcome, Appended) and not outcome.duplicate:
+            seq = outcome.seq + 1 if outcome.seq % 2 else outcome.seq - 1
+            self.fresh[-1] = (seq, draft)
+            return msgspec.structs.replace(outcome, seq=seq)
+        return outcome
+
+    patch.setattr(Group, "judge", reserved)
+
+
 @dataclass(frozen=True, slots=True)
 class Bug:
     """What is put into the gateway, what then happens to it, and what the checker says to it."""
@@ -182,6 +216,8 @@ BUGS: Final = [
     Bug(skipped_fence, a_deaf_node_is_taken_over_from, "epoch"),
     Bug(no_repair, hints_are_lost, "incomplete"),
     Bug(doubled_delivery, nothing_happens, "order"),
+    Bug(mixed_up_rooms, nothing_happens, "isolation"),
+    Bug(seqs_from_blocks, nothing_happens, "time"),
     Bug(two_terminal_events, two_nodes_end_a_session_at_once, "terminal"),
 ]
 
