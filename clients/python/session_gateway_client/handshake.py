@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import websockets.asyncio.client as ws
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from session_gateway_client.clock import within
@@ -110,6 +110,8 @@ async def _upgrade(url: str, headers: Mapping[str, str], options: Options) -> ws
         raise LinkFailed(_refused_upgrade(error)) from error
     except ssl.SSLCertVerificationError as error:
         raise LinkFailed(Ending(reason=str(error), is_final=True)) from error
+    except (ValueError, InvalidURI) as error:
+        raise LinkFailed(Ending(reason=f"this is no address: {error}", is_final=True)) from error
     except (OSError, InvalidHandshake) as error:
         raise LinkFailed(Ending(reason=f"{type(error).__name__}: {error}")) from error
 

@@ -54,6 +54,8 @@ class Link:
         self.attached: set[str] = set()
         self.live: set[str] = set()
         self.ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        # The last `migrate` that came here and was not obeyed yet, and when it came.
+        self.farewell: tuple[Frame, float] | None = None
         # The host has stopped reading; silence is then our own doing.
         self.is_paused = False
         self._changed = asyncio.Event()
@@ -117,6 +119,11 @@ class Link:
     def hold_messages(self) -> None:
         """Transmit no further messages; what is in flight may still be acked."""
         self._holds_messages = True
+
+    def release_messages(self) -> None:
+        """Transmit messages again."""
+        self._holds_messages = False
+        self.wake()
 
     def mark(self, session: str, *, live: bool) -> None:
         """Note that a session is attached here, and whether it has caught up."""

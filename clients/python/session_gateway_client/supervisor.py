@@ -197,8 +197,8 @@ class Supervisor:
             case "heartbeat":
                 self.sessions.heads(link, frame.get("sessions") or {})
             case "migrate":
-                if link is self.current and (self._move is None or self._move.done()):
-                    self._move = asyncio.create_task(self._move_from(link, frame), name="gateway move")
+                link.farewell = (frame, self._clock.monotonic())
+                self._move_on()
             case "expiring":
                 self.tasks.spawn(self._refresh(link, frame["in_ms"] / 1000), "gateway refresh")
             case "signal" if frame.get("session") is None:
@@ -303,6 +303,7 @@ class Supervisor:
         self.feed.publish(Connected(link.welcome.connection, link.welcome.node, link.welcome.resumed))
         self._changed.set()
         self.wake()
+        self._move_on()
 
     async def _serve(self, link: Link) -> Ending:
         """Return when this link, and all it was moved to, are gone."""
@@ -327,7 +328,24 @@ class Supervisor:
 
     # -- moving
 
-    async def _move_from(self, old: Link, frame: Frame) -> None:
+    def _move_on(self) -> None:
+        """Leave the current link, if that was asked for. While a move is under way: when that one is over."""
+        old = self.current
+        if self._move is not None and not self._move.done():
+            return
+        if old is None or old.farewell is None or not old.is_up:
+            return
+        (frame, since), old.farewell = old.farewell, None
+        self._move = asyncio.create_task(self._move_from(old, frame, since), name="gateway move")
+        self._move.add_done_callback(self._moved)
+
+    def _moved(self, move: "asyncio.Task[None]") -> None:
+        if not move.cancelled() and (error := move.exception()) is not None:
+            # The link is there still, and is closed at the deadline.
+            logger.warning("not moved: %r", error)
+        self._move_on()
+
+    async def _move_from(self, old: Link, frame: Frame, since: float) -> None:
         """Make before break: a second link first; the first is closed when everything is live on the second.
 
         Until then both deliver, and each seq is taken from whoever brings it first. When the time is up the
@@ -335,10 +353,10 @@ class Supervisor:
         reconnect does.
         """
         clock, random = self._clock, self._options.random
-        deadline = clock.monotonic() + frame.get("deadline_ms", 30_000) / 1000
+        deadline = since + frame.get("deadline_ms", 30_000) / 1000
         # A named address is tried once: who cannot get there goes where it would have gone without one.
         url = target(self._url, frame.get("url"))
-        await clock.sleep(max(0, frame.get("slot_ms", 0)) / 1000)
+        await clock.sleep(since + max(0, frame.get("slot_ms", 0)) / 1000 - clock.monotonic())
         for attempt in itertools.count():
             retry_after_s = 0.0
             try:
@@ -349,8 +367,8 @@ class Supervisor:
             except TimeoutError:
                 return
             else:
-                if link.is_up:
-                    return await self._switch(old, link, deadline)
+                if await self._switch(old, link, deadline):
+                    return
                 self.successor = None
             url = self._url
             await clock.sleep(retry_after_s + full_jitter(random, attempt))
@@ -360,7 +378,8 @@ class Supervisor:
     async def _until_live(self, link: Link) -> None:
         await link.until(lambda: self.sessions.are_live_on(link))
 
-    async def _switch(self, old: Link, link: Link, deadline: float) -> None:
+    async def _switch(self, old: Link, link: Link, deadline: float) -> bool:
+        """Have the new link carry everything, and close the old one. False: the new one was lost before."""
         # What is in flight on the old link is acked there, before anything newer goes over the new one: the
         # order of sends survives the move.
         old.hold_messages()
@@ -369,11 +388,14 @@ class Supervisor:
             await within(self._clock, left, self._until_quiet(old))
         except TimeoutError:
             logger.debug("the last acks of the old connection did not come; sending again on the new one")
-        if link.is_up:
-            self.successor = None
-            self._take(link)
-            self.sessions.attach_missing(link)
-            await old.close()
+        if not link.is_up:
+            old.release_messages()
+            return False
+        self.successor = None
+        self._take(link)
+        self.sessions.attach_missing(link)
+        await old.close()
+        return True
 
     async def _until_quiet(self, link: Link) -> None:
         await link.until(lambda: not self.outbox.is_flying(link) and not link.waits_for_replies)

@@ -280,6 +280,80 @@ async def test_nobody_to_move_to_until_the_old_node_is_gone_is_an_ordinary_recon
         assert [(await anext(session)).seq for _ in range(9)] == list(range(1, 10))
 
 
+async def test_a_second_connection_lost_while_last_acks_are_awaited_leaves_the_first_as_it_was() -> None:
+    lost = asyncio.Event()
+
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        in_flight = await peer.expect("send")
+        await peer.send("migrate", slot_ms=0, deadline_ms=30_000, url=None, reason="drain")
+        await lost.wait()
+        await peer.ack(in_flight, 1)
+        await peer.ack(await peer.expect("send"), 2)
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(resumed=True)
+        await peer.attached(since=0, head=0)
+        await turns(50)
+        peer.drop()
+        lost.set()
+
+    async with gateway(first, second, lambda peer: peer.until_closed()) as server, server.client() as client:
+        session = await client.open()
+        in_flight = asyncio.ensure_future(session.send("in flight"))
+        await lost.wait()
+        assert (await in_flight).seq == 1
+        assert (await asyncio.wait_for(session.send("at once"), 5)).seq == 2
+        # And the move goes on.
+        await until(lambda: len(server.peers) == 3)
+
+
+async def test_a_node_that_leaves_while_a_client_moves_to_it_is_left_in_its_turn() -> None:
+    clock, stage = ManualClock(), Stage()
+
+    async def first(peer: Peer) -> None:
+        await moving(peer, stage)
+        stage.first_closed = await peer.until_closed()
+
+    async def second(peer: Peer) -> None:
+        await peer.welcome(resumed=True, resume="resume-2")
+        await peer.send("migrate", slot_ms=2000, deadline_ms=30_000, url=None, reason="drain")
+        await peer.attached(since=2, head=3)
+        await peer.messages(3, 3)
+        await stage.go_live.wait()
+        await peer.send("live", session=SESSION, seq=3)
+        await peer.until_closed()
+
+    async def third(peer: Peer) -> None:
+        stage.hello = await peer.welcome(resumed=True, connection="c-3")
+        await peer.attached(since=3, head=3)
+
+    async with gateway(first, second, third) as server, server.client(clock=clock) as client:
+        session = await client.open()
+        assert [(await anext(session)).seq for _ in range(3)] == [1, 2, 3]
+        clock.advance(1.5)
+        stage.go_live.set()
+        await until(lambda: stage.first_closed == 1000)
+        # The slot counts from when it was told.
+        await until(lambda: clock.sleeps(0.5))
+        assert len(server.peers) == 2
+        clock.advance(0.5)
+        await until(lambda: client.connection == "c-3")
+        assert stage.hello["resume"] == "resume-2"
+
+
+async def test_an_address_that_is_none_is_passed_over() -> None:
+    for named in ("ws://n2:port/ws", "ws://n2:99999/ws", "ws://n2..x/ws"):
+        stage = Stage()
+        stage.go_live.set()
+        async with (
+            gateway(partial(moving, stage=stage, url=named), partial(taking_over, stage=stage)) as server,
+            server.client() as client,
+        ):
+            await client.open()
+            await until(lambda client=client: client.connection == "c-2")
+
+
 async def test_a_session_attached_during_the_move_is_attached_on_the_second_too() -> None:
     stage = Stage()
 
