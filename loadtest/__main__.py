@@ -8,6 +8,7 @@ import click
 
 from loadtest import contenders, scenarios
 from loadtest.durable import durable
+from loadtest.killed import killed
 from loadtest.nodes import nodes
 from loadtest.rolling import rolling
 from loadtest.scenarios import Load, Samples
@@ -86,6 +87,7 @@ def libraries(load: Load, names: tuple[str, ...]) -> None:
 
 
 main.add_command(durable)
+main.add_command(killed)
 main.add_command(nodes)
 main.add_command(rolling)
 main.add_command(storm)

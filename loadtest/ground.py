@@ -32,6 +32,7 @@ _ROOMY: Final = {
     "GATEWAY_MAX_FRAMES_BURST": "1000000",
     "GATEWAY_MAX_CONNECTIONS_PER_ADDRESS": "100000",
     "GATEWAY_MAX_ACCEPTS_PER_S": "100000",
+    "GATEWAY_MAX_RESUMES_PER_S": "100000",
     "GATEWAY_HEARTBEAT_TIMEOUT_MS": "1800000",
     "GATEWAY_JWT_SECRET": "a secret of load runs, long enough for HS256",
 }
@@ -91,13 +92,13 @@ def servers(*, is_embedded: bool = False, settings: Mapping[str, str] | None = N
 
 @contextlib.asynccontextmanager
 async def gateways(
-    found: Servers, count: int, settings: Mapping[str, str] | None = None
+    found: Servers, count: int, settings: Mapping[str, str] | None = None, *, first: int = 1
 ) -> AsyncIterator[list[GatewayProcess]]:
-    """Start so many nodes on those servers."""
+    """Start so many nodes on those servers, called n1 and so on."""
     env = {**_ROOMY, **found.settings, **(settings or {})}
     nodes = [
         GatewayProcess(found.folder / f"n{n}", env={**env, "GATEWAY_NODE_ID": f"n{n}"})
-        for n in range(1, count + 1)
+        for n in range(first, first + count)
     ]
     async with AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(node) for node in nodes))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -35,11 +35,13 @@ class Outcome(msgspec.Struct, frozen=True):
     gaps: int  # messages that were not the next one of their session: lost, twice or out of order
     resumed: int
     fresh: int  # came without a resume token, or with one that was no longer good
-    gone: int  # were cut off
+    gone: int  # were cut off, or have lost their connection
+    refused: int  # upgrades answered by 503
+    put_off: int  # resumes that were told to come again
     ack: Times
     same: Times  # from a send to its delivery at a client of the sender's own node
     other: Times  # and of another node
-    way: Times  # from a connect to `live`
+    way: Times  # from a connect, or a loss that is survived, to `live`
 
     @property
     def seconds(self) -> float:
@@ -80,8 +82,20 @@ class Talkers:
         """Reset the sockets of all who are connected to this port."""
         return await self._do(f"cut {port}")
 
+    async def survive(
+        self, losses: int, ports: Sequence[int], lose: Callable[[], Awaitable[None]]
+    ) -> Outcome:
+        """Have so many lose their connections, and come back by themselves, to these ports."""
+        self._orders.write(f"survive {losses} {' '.join(map(str, ports))}\n".encode())
+        await self._orders.drain()
+        await lose()
+        return await self._outcome("survive", 0.0)
+
     async def _do(self, order: str, seconds: float = 0.0) -> Outcome:
         self._orders.write(f"{order}\n".encode())
+        return await self._outcome(order, seconds)
+
+    async def _outcome(self, order: str, seconds: float) -> Outcome:
         line = await asyncio.wait_for(self._answers.readline(), seconds + _PATIENCE_S)
         if not line:
             raise RuntimeError("the clients have given up; they said why above")

@@ -19,7 +19,8 @@ from gateway.protocol.limits import TokenBucket
 HOLD_S: Final = 1.5
 # So long before the line is empty the first of those put off come: it never stands idle while they wait.
 LEAD_S: Final = 0.25
-# Of the rate, let in at once: 25 of 500 take some 5 ms, and what a busy loop was late for is made up for.
+# This part of the rate, and one, are let in at once: 26 of 500 take a loop some 5 ms, and what it was late
+# for in the last 50 ms is made up for.
 _BURST_SHARE: Final = 20
 
 Later = Callable[[float, Callable[[], None]], object]
@@ -35,7 +36,7 @@ class Line:
     def __init__(
         self, per_s: int, horizon_s: float, monotonic: Callable[[], float], later: Later = _later
     ) -> None:
-        burst = max(1, per_s // _BURST_SHARE)
+        burst = 1 + per_s // _BURST_SHARE
         # A burst and what follows it make `per_s` within a second, not more.
         self._rate = per_s - burst + 1
         self._bucket = TokenBucket(self._rate, burst)

@@ -9,9 +9,11 @@
  *   window N SECONDS                    each keeps N sends on their way
  *   rate PER_S SECONDS                  one or the other of those connected sends, so many a second in all, at random
  *   cut PORT                            the sockets of all who are connected to this port are reset
- * After `connect`, `window` and `rate` it is waited until everybody has every message that is acked. End of input
+ *   survive N PORT …                    so many lose their connection from now on, and come to these ports in turn, as the
+ *                                       protocol says: within 250 ms, then when they are told to, and 250 ms at most after it
+ * After `connect`, `window`, `rate` and `survive` it is waited until everybody has every message that is acked. End of input
  * ends it. Times are µs: of a send to its ack; of a send to its delivery at a client of the same port, of another
- * port; of a connect to `live`. Each is told as [count, p50, p99, most].
+ * port; of a connect, or of a loss that is survived, to `live`. Each is told as [count, p50, p99, most].
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -31,6 +33,7 @@ struct talker {
     enum { AWAY, DIALLED, GREETING, LIVE } state;
     char *token, resume[128];
     long long seq, begun; /* the last message it has; when it began to come */
+    long long due, told;  /* when it comes again, where it is to survive; when it was told to */
     long pending;         /* its sends on their way */
     char *rest;           /* the begin of a frame whose end is to come */
     size_t rest_bytes;
@@ -47,8 +50,10 @@ static size_t total, rooms_total, size;
 static int poll_fd, timer_fd;
 static long window;                  /* what each sends anew when an ack comes; 0: nothing */
 static unsigned long long numbers;   /* of sends, so that no id comes twice */
-static long pending, sent, acked, errors, gaps, resumed, fresh, gone;
+static long pending, sent, acked, errors, gaps, resumed, fresh, gone, refused, put_off;
 static struct samples acks, same, other, ways;
+static int survives;                 /* whether who loses its connection comes back by itself */
+static long long first_due;          /* when the next of those comes */
 static char *filler, *sink, orders[1 << 20];
 static size_t orders_bytes;
 static uint8_t *out;                 /* what one talker is about to say */
@@ -78,11 +83,12 @@ static void tell(const char *name, struct samples *of) {
 }
 
 static void report(long long us) {
-    printf("{\"us\":%lld,\"sent\":%ld,\"acked\":%ld,\"errors\":%ld,\"gaps\":%ld,\"resumed\":%ld,\"fresh\":%ld,\"gone\":%ld",
-           us, sent, acked, errors, gaps, resumed, fresh, gone);
+    printf("{\"us\":%lld,\"sent\":%ld,\"acked\":%ld,\"errors\":%ld,\"gaps\":%ld,\"resumed\":%ld,\"fresh\":%ld,\"gone\":%ld,"
+           "\"refused\":%ld,\"put_off\":%ld",
+           us, sent, acked, errors, gaps, resumed, fresh, gone, refused, put_off);
     tell("ack", &acks), tell("same", &same), tell("other", &other), tell("way", &ways);
     puts("}"), fflush(stdout);
-    sent = acked = errors = gaps = resumed = fresh = gone = 0;
+    sent = acked = errors = gaps = resumed = fresh = gone = refused = put_off = 0;
 }
 
 /* -- what they say */
@@ -124,6 +130,15 @@ static void come(struct talker *t, int port) {
     t->fd = dial("127.0.0.1", port, "/ws");
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)(t - talkers)};
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, t->fd, &event);
+}
+
+/* Be away, until so many µs have passed and a little more. */
+static void leave(struct talker *t, long long us) {
+    close(t->fd);
+    if (t->state == LIVE) t->begun = now_us(), gone++;
+    t->state = AWAY, t->rest_bytes = 0, t->told = 0;
+    t->due = now_us() + us + (long long)(drand48() * 250000);
+    if (t->due < first_due) first_due = t->due;
 }
 
 /* -- what they hear */
@@ -171,12 +186,18 @@ static void on_message(struct talker *t, const char *data, size_t n, long long n
 
 static void on_frame(struct talker *t, int opcode, const char *data, size_t n, long long now) {
     if (opcode == 9) say(t, 0xA, data, n);
+    if (opcode == 8 && survives && t->told) {
+        leave(t, t->told), put_off++;
+        return;
+    }
     if (opcode == 8) complain(data, n), errno = 0, fail("a gateway has closed a connection");
     if (opcode != 1) return;
     const char *type = find(data, n < 64 ? n : 64, "{\"type\":\"");
     if (!type) return;
     if (!strncmp(type, "ack\"", 4)) on_ack(t, data, n, now);
     else if (!strncmp(type, "message\"", 8)) on_message(t, data, n, now);
+    else if (!strncmp(type, "error\"", 6) && survives && t->state == GREETING && find(data, n, "\"retry_after_ms\":"))
+        t->told = number(data, n, "\"retry_after_ms\":") * 1000;
     else if (!strncmp(type, "error\"", 6)) complain(data, n);
     else if (!strncmp(type, "welcome\"", 8)) {
         const char *resume = find(data, n, "\"resume\":\"");
@@ -199,6 +220,10 @@ static size_t take(struct talker *t, char *data, size_t n, long long now) {
     if (t->state == DIALLED) {
         char *end = memmem(data, n, "\r\n\r\n", 4);
         if (!end) return 0;
+        if (survives && !strncmp(data, "HTTP/1.1 503", 12)) {
+            leave(t, number(data, n, "retry-after: ") * 1000000), refused++;
+            return 0;
+        }
         if (strncmp(data, "HTTP/1.1 101", 12)) fprintf(stderr, "%.*s\n", (int)(end - data), data), fail("refused");
         used = (size_t)(end - data) + 4;
         greet(t);
@@ -213,6 +238,7 @@ static size_t take(struct talker *t, char *data, size_t n, long long now) {
         }
         if (n - used - whole < length) break;
         on_frame(t, head[0] & 15, data + used + whole, length, now);
+        if (t->state == AWAY) return 0;
         used += whole + length;
     }
     return used;
@@ -223,9 +249,18 @@ static void hear(struct talker *t) {
     memcpy(sink, t->rest, n);
     ssize_t got = recv(t->fd, sink + n, SINK - n, MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0 && survives) {
+        if (t->state != LIVE) fail("a gateway has dropped who was about to come");
+        leave(t, 0);
+        return;
+    }
     if (got <= 0) fail("a gateway has dropped a connection");
     n += (size_t)got;
     size_t used = take(t, sink, n, now_us());
+    if (t->state == AWAY) {
+        out_bytes = 0;
+        return;
+    }
     flush(t);
     t->rest_bytes = n - used;
     if (t->rest_bytes) {
@@ -337,6 +372,32 @@ static long long spread(double per_s, double seconds) {
     return took;
 }
 
+static long long survive(long losses, const int *ports, size_t count) {
+    long long start = 0;
+    size_t turn = 0, before = ways.count;
+    survives = 1, first_due = INT64_MAX;
+    while (gone < losses || ways.count - before < (size_t)losses) {
+        if (first_due < INT64_MAX) wake_at(first_due);
+        if (!pump(PATIENCE_MS)) errno = 0, fail(gone < losses ? "nobody is lost" : "clients are not let in");
+        if (!start && gone) start = now_us();
+        if (now_us() < first_due) continue;
+        first_due = INT64_MAX;
+        for (size_t i = 0; i < total; i++) {
+            struct talker *t = &talkers[i];
+            if (t->state != AWAY) continue;
+            if (t->due <= now_us()) {
+                long long begun = t->begun;
+                come(t, ports[turn++ % count]);
+                t->begun = begun;
+            } else if (t->due < first_due) first_due = t->due;
+        }
+    }
+    survives = 0;
+    long long took = now_us() - start;
+    settle();
+    return took;
+}
+
 static long long cut(int port) {
     long long start = now_us();
     struct linger reset = {.l_onoff = 1};
@@ -363,6 +424,10 @@ static void obey(char *line) {
     if (sscanf(line, "connect %ld%n", &n, &used) == 1) {
         for (int step; count < 64 && sscanf(line + used, "%d%n", &ports[count], &step) == 1; used += step) count++;
         report(connect_all(n, ports, count));
+    } else if (sscanf(line, "survive %ld%n", &n, &used) == 1) {
+        for (int step; count < 64 && sscanf(line + used, "%d%n", &ports[count], &step) == 1; used += step) count++;
+        if (!count) errno = 0, fail("survive where?");
+        report(survive(n, ports, count));
     } else if (sscanf(line, "window %ld %lf", &n, &seconds) == 2) report(keep(n, seconds));
     else if (sscanf(line, "rate %lf %lf", &per_s, &seconds) == 2) report(spread(per_s, seconds));
     else if (sscanf(line, "cut %d", &port) == 1) report(cut(port));
