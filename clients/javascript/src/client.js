@@ -183,7 +183,8 @@ export class Client extends Emitter {
 
   #requestLink() {
     return {
-      current: () => this.#link.current,
+      // To detach is asked of the one that goes on.
+      carrier: ({ type, session }) => (type === "detach" ? this.#link.current : this.#link.serving(session)),
       refusal: () => (this.state.name === "closed" ? closedError(this.state) : null),
     };
   }
@@ -219,6 +220,7 @@ export class Client extends Emitter {
     return {
       surroundings: this.#surroundings,
       current: () => this.#link.current,
+      serving: (session) => this.#link.serving(session),
       pending: () => this.#outbox.entries,
       send: (attachment, content, options) => this.#send(attachment, content, options),
       read: (attachment, seq) => this.#marks.add(attachment, seq),

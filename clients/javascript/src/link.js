@@ -22,6 +22,8 @@ export class Link {
   #backoff;
   #trying = null;
   #migration = null;
+  /** What the connection that is moved to has said meanwhile: that its node leaves as well. */
+  #farewell = null;
   #round = 0;
   #retryTimer = null;
   #healthTimer = null;
@@ -107,8 +109,21 @@ export class Link {
     this.#migration?.check();
   }
 
+  /** The connection that serves a session: during a move the first, until the second has attached it. */
+  serving(session) {
+    const first = this.#migration?.first;
+    const isWithFirst = first?.state === "open" && first.attached.has(session) && !this.current?.attached.has(session);
+    return isWithFirst ? first : this.current;
+  }
+
   migrate(connection, frame) {
-    if (connection !== this.current || this.#migration !== null) {
+    if (connection !== this.current) {
+      return;
+    }
+    if (this.#migration !== null) {
+      if (connection !== this.#migration.first) {
+        this.#farewell = { connection, frame, at: this.#surroundings.now() };
+      }
       return;
     }
     this.#migration = new Migration(this.#surroundings, connection, frame, {
@@ -117,9 +132,25 @@ export class Link {
       adopt: (second, code) => this.#adopt(second, code),
       over: () => {
         this.#migration = null;
+        this.#moveOn();
       },
     });
     this.#migration.start();
+  }
+
+  /** Leave the connection that was moved to, if it has asked for that before the move was over. */
+  #moveOn() {
+    const { connection, frame, at } = this.#farewell ?? {};
+    this.#farewell = null;
+    if (connection?.state === "open") {
+      const waitedMs = this.#surroundings.now() - at;
+      const { slot_ms: slotMs = 0, deadline_ms: deadlineMs } = frame;
+      this.migrate(connection, {
+        ...frame,
+        slot_ms: Math.max(0, slotMs - waitedMs),
+        ...(deadlineMs !== undefined && { deadline_ms: deadlineMs - waitedMs }),
+      });
+    }
   }
 
   // ---- what a connection tells (its listener)

@@ -16,7 +16,7 @@ export class Requests {
   #pausing = new Set();
   #count = 0;
 
-  /** link: current() → the connection in charge or null, refusal() → why there will be none, or null. */
+  /** link: carrier(frame) → the connection to ask on or null, refusal() → why there will be none, or null. */
   constructor(surroundings, link, timeoutMs) {
     this.#surroundings = surroundings;
     this.#link = link;
@@ -58,7 +58,7 @@ export class Requests {
   }
 
   async #start(request) {
-    const connection = this.#link.current();
+    const connection = this.#link.carrier(request.frame);
     const timeoutMs = request.deadline - this.#surroundings.now();
     if (connection === null) {
       this.#wait(request, timeoutMs);

@@ -89,8 +89,8 @@ export class Session extends Emitter {
 
   signal(name, data = {}) {
     const frame = { type: "signal", session: this.id, name, data };
-    const connection = this.#services.current();
-    return this.attached && connection.fits(frame) && connection.send(frame);
+    const connection = this.#services.serving(this.id);
+    return (connection?.attached.has(this.id) ?? false) && connection.fits(frame) && connection.send(frame);
   }
 
   async presence() {
