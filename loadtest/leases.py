@@ -55,7 +55,10 @@ async def measure(servers: RedisServer | RedisClusterServers, count: int, togeth
     """Print all figures."""
     live = RedisLive(servers.url, "gateway")
     nodes = [servers] if isinstance(servers, RedisServer) else servers.nodes
-    leases = Leases(live, cast(Marks, None), Resumption(live, _WINDOW_MS), _HEARTBEAT_MS, _TIMEOUT_MS)
+    resumption = Resumption(live, _WINDOW_MS)
+    leases = Leases(
+        live, cast(Marks, None), resumption, lambda entry, session: None, _HEARTBEAT_MS, _TIMEOUT_MS
+    )
     connections = [connected() for _ in range(count)]
     relax_collector()
     before = resident()
@@ -90,6 +93,7 @@ class _Home:
 
     def __init__(self, clock: SimpleNamespace) -> None:
         self.clock = clock
+        self.lease = SimpleNamespace(incarnation="8f14e45f", is_running=True)
 
 
 async def renewed(

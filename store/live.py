@@ -16,8 +16,9 @@ Arrival = tuple[str, str]
 # Tenant, session, user: somebody who may have left a session.
 Leave = tuple[str, str, str]
 
-# So long it is remembered that a node was lost: longer than what it has left, and than a node is cut off for.
-LOST_MS: Final = 600_000
+# So long it is remembered that a node was lost, in some 100 bytes: longer than what it has left, and than a
+# node is cut off for. Who was cut off for longer takes itself for lost.
+LOST_MS: Final = 86_400_000
 
 
 class Roll(Value, frozen=True, kw_only=True):

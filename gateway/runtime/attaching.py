@@ -36,15 +36,9 @@ async def enter(connection: "Connection", session: str, since: int | None, reque
 
 
 async def arrived(connection: "Connection") -> None:
-    """Tell the indexes of what the connection has attached to, then everybody there of a user who is new."""
-    node = connection.node
-    if connection.is_over:
-        return
-    for session in await node.leases.assert_now(connection):
-        # Also of who has gone again meanwhile: the index says that they came, and will say that they left.
-        node.events.joined(connection.entry, session)
-        if session in connection.attachments:
-            node.presence.joined(connection.entry, session)
+    """Tell the indexes of what the connection has attached to; they say where its user is new."""
+    if not connection.is_over:
+        await connection.node.leases.assert_now(connection)
 
 
 class _Look:

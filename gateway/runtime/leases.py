@@ -17,6 +17,7 @@ from store.types import ConnectionEntry, Mark
 
 if TYPE_CHECKING:
     from gateway.runtime.connection import Connection
+    from gateway.runtime.node_lease import NodeLease
 
 # Tells of a user who is new in a session, by the entry of the connection.
 Joined = Callable[[ConnectionEntry, str], None]
@@ -56,11 +57,18 @@ class Leases:
     """Connections in the indexes, their resume records, and their readers' watermarks."""
 
     def __init__(
-        self, live: Live, marked: Marks, resumption: Resumption, heartbeat_ms: int, timeout_ms: int
+        self,
+        live: Live,
+        marked: Marks,
+        resumption: Resumption,
+        joined: Joined,
+        heartbeat_ms: int,
+        timeout_ms: int,
     ) -> None:
         self._live = live
         self._marked = marked
         self._resumption = resumption
+        self._joined = joined
         self.lease_ms = timeout_ms + LEASE_MARGIN_MS
         # From one assertion to the next, at least; and how much longer the wheel leaves it to the client.
         unheard_ms = min(timeout_ms * UNHEARD_SHARE, resumption.window_ms * WINDOW_SHARE)
@@ -68,13 +76,14 @@ class Leases:
         self.patience_s = unheard_ms / 1000 - self.renew_s
         self._changed: dict[str, Connection] = {}
         self._confirmed: dict[str, Connection] = {}  # of whom only the resume record is to be written
-        self._arriving: dict[
-            str, dict[str, bool]
-        ] = {}  # connection → session → whether its user is new there
+        # Connection → sessions it has attached to, until an index has said whether its user is new there.
+        self._arriving: dict[str, set[str]] = {}
+        self._asserting: set[asyncio.Task[None]] = set()
         self._departed: dict[str, tuple[ConnectionEntry, str | None, ResumeRecord]] = {}
         self._unwritten: set[str] = set()  # resume tokens of those departed
         self._departing = asyncio.Lock()
-        self._returning: dict[str, Joined] = {}  # connections that others took for gone with this node
+        self._returning: set[str] = set()  # connections that others took for gone with this node
+        self._unsure: dict[str, set[str]] = {}  # who was new while nobody knew whether this node is lost
         self._marks: dict[tuple[str, str], Mark] = {}
 
     def changed(self, connection: "Connection") -> None:
@@ -82,12 +91,14 @@ class Leases:
         if connection.identity is not None and _is_here(connection):
             self._changed[connection.id] = connection
 
-    def reassert(self, connections: "Iterable[Connection]", joined: "Joined") -> None:
-        """Have all of these written, and tell `joined` of users who had been told to have left."""
+    def reassert(self, connections: "Iterable[Connection]") -> None:
+        """Have all of these written, and tell of users who had been told to have left."""
         for connection in connections:
             self.changed(connection)
             if connection.id in self._changed:
-                self._returning[connection.id] = joined
+                self._returning.add(connection.id)
+                for session in self._unsure.pop(connection.id, ()):
+                    self._joined(connection.entry, session)
 
     def confirmed(self, connection: "Connection") -> None:
         """Have what the client has confirmed written into its resume record with the next flush."""
@@ -139,6 +150,8 @@ class Leases:
 
     async def finish(self) -> None:
         """Write all that is left, in as many flushes as it takes: the node stops. Unavailable."""
+        if self._asserting:
+            await asyncio.wait(self._asserting)
         await self.flush()
         while self._changed or self._confirmed or self._departed:
             await self.flush_live()
@@ -146,14 +159,11 @@ class Leases:
     # -- for one connection, without waiting for the flush
 
     def arriving(self, connection: "Connection", session: str) -> None:
-        """Remember of the next assertion, whoever makes it, whether the user came in with this connection."""
-        self._arriving.setdefault(connection.id, {})[session] = False
+        """Have whoever writes the connection next tell of its user, if the index says they are new there."""
+        self._arriving.setdefault(connection.id, set()).add(session)
 
-    async def assert_now(self, connection: "Connection") -> list[str]:
-        """Write one connection's entries. Returns the sessions into which its user came with it.
-
-        Left to the flush where the store is away; then nobody came.
-        """
+    async def assert_now(self, connection: "Connection") -> None:
+        """Write one connection's entries. Left to the flush where the store is away."""
         self._changed.pop(connection.id, None)
         lease = connection.node.lease
         try:
@@ -162,7 +172,6 @@ class Leases:
             await self._write([connection], [connection])
         except Unavailable:
             self.changed(connection)
-        return [session for session, is_new in self._arriving.pop(connection.id, {}).items() if is_new]
 
     async def forget_now(self, connection: "Connection") -> None:
         """Remove a connection that went away before it was welcomed."""
@@ -285,21 +294,49 @@ class Leases:
         return taken | known, lost
 
     async def _assert(self, connections: "Sequence[Connection]") -> None:
-        # Whoever departs from here on is forgotten by a later call.
-        entries = [self._leased(each) for each in connections if each.identity is not None and _is_here(each)]
-        if not entries:
+        if not connections:
             return
-        by_id = {entry.id: entry for entry in entries}
+        # To its end whoever gives up waiting: who is new in a session is told to one caller, once.
+        task = asyncio.get_running_loop().create_task(self._asserted(connections))
+        self._asserting.add(task)
+        task.add_done_callback(self._over)
+        await asyncio.wait([task])
+        task.result()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._asserting.discard(task)
+        if not task.cancelled():
+            task.exception()  # raised where it is waited for; who was cancelled does not want to know
+
+    async def _asserted(self, connections: "Sequence[Connection]") -> None:
+        lease = connections[0].node.lease
+        if lease.is_running:
+            self._unsure.clear()
+        # Whoever departs from here on is forgotten by a later call.
+        by_id = {each.id: each for each in connections if each.identity is not None and _is_here(each)}
+        if not by_id:
+            return
+        entries = [self._leased(each) for each in by_id.values()]
+        # As it is asked: who is gone by the time of the answer has come all the same, and will have left.
+        arriving = {each: self._arriving.get(each, set()) for each in by_id}
+        returning = self._returning.intersection(by_id)
         for connection, session in await self._live.assert_connections(entries, lease_ms=self.lease_ms):
-            if session in (arriving := self._arriving.get(connection, {})):
-                arriving[session] = True
-            elif (joined := self._returning.get(connection)) is not None:
-                joined(by_id[connection], session)
-        life = connections[0].node.lease.incarnation
+            if session in arriving[connection] or connection in returning or connection in self._returning:
+                arriving[connection].discard(session)
+                self._joined(by_id[connection].entry, session)
+            elif not lease.is_running and _is_here(by_id[connection]):
+                self._unsure.setdefault(connection, set()).add(session)
         for entry in entries:
-            # One written under the life before is cleaned up again: who came back with it is yet to be told.
-            if entry.incarnation == life:
-                self._returning.pop(entry.id, None)
+            self._said(entry, arriving[entry.id], lease)
+
+    def _said(self, entry: ConnectionEntry, arriving: set[str], lease: "NodeLease") -> None:
+        """The indexes have said of a connection where its user is new."""
+        arriving.difference_update(entry.sessions)
+        if not arriving and self._arriving.get(entry.id) is arriving:
+            del self._arriving[entry.id]
+        # One written under the life before is cleaned up again: who came back with it is yet to be told.
+        if entry.incarnation == lease.incarnation:
+            self._returning.discard(entry.id)
 
     def _leased(self, connection: "Connection") -> ConnectionEntry:
         """What the indexes hold of the connection, made ready once and kept until it attaches or detaches."""
@@ -351,8 +388,9 @@ class Leases:
         connection.step_aside()
 
     def _let_go(self, connection: "Connection") -> None:
-        for waiting in (self._changed, self._confirmed, self._arriving, self._returning):
+        for waiting in (self._changed, self._confirmed, self._arriving, self._unsure):
             waiting.pop(connection.id, None)
+        self._returning.discard(connection.id)
 
 
 async def _together(one: Awaitable[A], other: Awaitable[B]) -> tuple[A, B]:

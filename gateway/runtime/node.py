@@ -130,9 +130,8 @@ class Node:
         self.cleaning = Cleaning(stores.live, self.presence, int(settings.resume_window_s * 1000))
         self.resumption = Resumption(stores.live, int(settings.resume_window_s * 1000))
         self.resumes = Line(settings.resumes_per_s, settings.horizon_s, clock.monotonic)
-        self.leases = Leases(
-            stores.live, self.records, self.resumption, settings.heartbeat_ms, settings.heartbeat_timeout_ms
-        )
+        beat_ms, silent_ms = settings.heartbeat_ms, settings.heartbeat_timeout_ms
+        self.leases = Leases(stores.live, self.records, self.resumption, self.joined, beat_ms, silent_ms)
         ttl_s, most = settings.session_ttl_s, settings.sessions_per_user
         self.sessions = Sessions(stores.log, self.records, self.publisher, clock, ttl_s, most)
         self.committer = Committer(self.records, self.publisher, clock, self)
@@ -219,12 +218,19 @@ class Node:
         self.health.log_answered()
 
     async def _flush(self) -> None:
-        """Write what has gathered for the indexes, under a lease that runs."""
+        """Write what has gathered for the indexes; first find out whether this node was lost meanwhile."""
         self.lease.watch()
+        fault: Unavailable | None = None
         if not self.lease.is_running:
-            await self.lease.renew()
+            try:
+                await self.lease.renew()
+            except Unavailable as error:
+                # On a cluster only the server with the register may be away. The others are told who is here.
+                fault = error
         await self.presence.note()
         await self.leases.flush_live()
+        if fault is not None:
+            raise fault
 
     @property
     def postponed(self) -> dict[str, int]:
@@ -262,12 +268,13 @@ class Node:
 
     def returned(self) -> None:
         """Others took this node for lost: assert everything anew, and say who is here after all."""
-        self.leases.reassert(self.connections.values(), self._joined_again)
+        self.leases.reassert(self.connections.values())
         for room in self.hub.rooms.values():
             room.told = None
             room.stir()
 
-    def _joined_again(self, entry: ConnectionEntry, session: str) -> None:
+    def joined(self, entry: ConnectionEntry, session: str) -> None:
+        """Tell that a user came into a session, as the index says once; also of who has gone meanwhile."""
         self.events.joined(entry, session)
         self.presence.joined(entry, session)
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.clock import Clock
-from store.live import Live, Roll, life_of
+from store.live import LOST_MS, Live, Roll, life_of
 from store.types import NodeEntry
 
 # DESIGN promise 6: everything is true again within 15 s of a death. At most 10 s until the lease is over, 2
@@ -125,10 +125,13 @@ class NodeLease:
         self._mourn(roll)
         if asked.incarnation != self.incarnation:
             return True  # fenced meanwhile
-        if roll.is_lost:
+        # That it was lost may be forgotten by now; that it was not, would be chance.
+        is_forgotten = math.isfinite(self._renewed_at) and now - self._renewed_at >= LOST_MS / 1000
+        if roll.is_lost or is_forgotten:
             self.returns += 1
             before = self.life
             self._incarnate()
+            self._renewed_at = -math.inf
             _logger.warning("node_returned", lost=before, life=self.life, means=_RETURNED)
             self._holder.returned()
             return True

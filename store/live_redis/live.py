@@ -3,12 +3,14 @@
 Leases are counted by the clock of the server that holds the key; no node's clock decides anything.
 """
 
+import asyncio
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from store.errors import Unavailable
 from store.live import (
     LOST_MS,
     Arrival,
@@ -165,14 +167,18 @@ class RedisLive:
     async def renew_node(self, node: NodeEntry, *, lease_ms: int, buries: bool = False) -> Roll:
         life = life_of(node.id, node.incarnation)
         key = self._keys.node(life)
-        # The index last: whoever finds a node in it finds the node as well.
-        _, told = await self._wire.call(
-            [
-                Command(key, ("SET", key, msgspec.json.encode(node), "PX", lease_ms)),
-                NODES.call(self._rolls(), lease_ms, LOST_MS, life, AT_ONCE if buries else 0, AT_ONCE),
-            ]
-        )
-        is_lost, count, *lives = told
+        put = Command(key, ("SET", key, msgspec.json.encode(node), "PX", lease_ms))
+        ask = NODES.call(self._rolls(), lease_ms, LOST_MS, life, AT_ONCE if buries else 0, AT_ONCE)
+        # The index last: whoever finds a node in it finds the node as well. In one round trip, but each by
+        # itself: on a cluster the entry's server may be away, and the lease is what the register says.
+        asked = self._wire.call([put]), self._wire.call([ask])
+        outcomes: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+        named, told = outcomes
+        if isinstance(named, BaseException) and not isinstance(named, Unavailable):
+            raise named
+        if isinstance(told, BaseException):
+            raise told
+        is_lost, count, *lives = told[0]
         named = [each.decode() for each in lives]
         return Roll(is_lost=bool(is_lost), found=tuple(named[:count]), lost=tuple(named[count:]))
 

@@ -84,11 +84,10 @@ async def test_who_goes_while_attaching_is_still_told_to_have_left(tmp_path: Pat
         reached, go = asyncio.Event(), asyncio.Event()
         write = w.node.leases.assert_now
 
-        async def held(connection: Any) -> list[str]:
-            arrivals = await write(connection)
+        async def held(connection: Any) -> None:
+            await write(connection)
             reached.set()
             await go.wait()
-            return arrivals
 
         w.node.leases.assert_now = held  # type: ignore[method-assign]
         second.say("attach", session=session, id="a")

@@ -296,7 +296,7 @@ async def test_who_is_asserted_while_the_node_learns_that_it_was_lost_is_told_to
         await node.leases.flush()
         await node.tasks.stop()
         joined: list[tuple[str, str]] = []
-        node._joined_again = lambda entry, session: joined.append((entry.id, session))  # type: ignore[method-assign]
+        node.leases._joined = lambda entry, session: joined.append((entry.id, session))
         write = node.live.assert_connections
         reached, go = asyncio.Event(), asyncio.Event()
 

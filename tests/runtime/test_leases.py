@@ -12,7 +12,7 @@ from store.errors import Unavailable
 from tests.runtime.conftest import Place
 from tests.runtime.nodes import Cluster
 from tests.runtime.world import Client
-from tests.waiting import turns
+from tests.waiting import turns, until
 
 
 async def indexed(cluster: Cluster, user: str = "alice") -> list[str]:
@@ -172,6 +172,7 @@ async def test_what_has_not_changed_is_renewed_and_what_was_lost_is_put_again(pl
         assert put == []
         assert (alice.connection.lease, alice.connection.kept) == (lease, kept)
         await alice.send(session, "one")
+        await until(lambda: alice.messages(session) == [1])  # what was not delivered is not confirmed
         await alice.ask("heartbeat", ts=1, seen={session: 1})
         await flushed(cluster)
         assert put == [1]
