@@ -1,6 +1,8 @@
 """Events in Postgres while several read them: whoever asks is told what had been committed before."""
 
+import asyncio
 import time
+from random import Random
 
 import pytest
 
@@ -10,6 +12,10 @@ from store.log_postgres.connection import connect
 from tests.auth.makers import StandingClock
 from tests.store.making import NOW, attendance, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked, nodes
+from tests.waiting import later
+
+WRITERS = 6
+EACH = 25
 
 
 async def test_an_event_that_another_reader_is_numbering_is_not_missed(databases: Databases) -> None:
@@ -41,6 +47,44 @@ async def test_what_a_slow_transaction_commits_late_is_shown_after_what_was_show
         assert [event.session for event in late.events] == [slow.id]
         assert late.events[0].id > late.purged == seen[-1].id
         beside.terminate()
+
+
+@pytest.mark.parametrize("of_tenant", [True, False], ids=["a tenant's", "all"])
+async def test_who_pages_while_transactions_commit_in_another_order_than_they_began_misses_none(
+    databases: Databases, of_tenant: bool
+) -> None:
+    async with databases.fresh() as url, nodes(url, 3) as logs:
+        session = await opened(logs[0])
+        chance = Random(7)  # noqa: S311 - how long each transaction stays open
+        is_written = asyncio.Event()
+
+        async def write() -> None:
+            db = await connect(url, OPTIONS)
+            for _ in range(EACH):
+                async with db.transaction():
+                    await outbox.note(db, [attendance(session.id)])
+                    await later(chance.random() * 0.02)
+            db.terminate()
+
+        async def read(reader: int) -> list[int]:
+            log, seen = logs[reader], [0]
+            while True:
+                is_last = is_written.is_set()
+                if of_tenant:
+                    page = list((await log.events_of("t", after=seen[-1], limit=3)).events)
+                else:
+                    page = await log.events(after=seen[-1], limit=3)
+                seen += [event.id for event in page]
+                if is_last and not page:
+                    return seen[1:]
+
+        readers = [asyncio.ensure_future(read(n)) for n in range(3)]
+        await asyncio.gather(*(write() for _ in range(WRITERS)))
+        is_written.set()
+        known = [event.id for event in await logs[0].events(after=0, limit=1000)]
+        assert len(known) == 1 + WRITERS * EACH
+        for seen in await asyncio.gather(*readers):
+            assert seen == known
 
 
 async def test_a_node_whose_clock_is_fast_purges_nothing_before_its_time(databases: Databases) -> None:
