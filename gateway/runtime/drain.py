@@ -16,6 +16,7 @@ import structlog
 
 from gateway.protocol.close import CloseCode
 from gateway.protocol.peer import State
+from gateway.runtime.node_lease import RENEW_S
 from store.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ FLUSH_LIMIT_S: Final = 4.5
 # all are told to stop at once, each learns of the others within the lead, before anybody was asked to move.
 LOOK_S: Final = 0.5
 LOOK_LIMIT_S: Final = 1.0
+# Others that have gone from the register without a word may be there all the same: it has lost its data, and
+# they are in it again with their next renewal.
+GONE_S: Final = RENEW_S + 1.0
 
 _LEAVING: Final = "the node is leaving"
 _WELCOME: Final = frozenset({State.OPEN, State.DRAINING})
@@ -112,6 +116,8 @@ class Drain:
         self._is_hurried = False
         self._begun = self._end = 0.0
         self._took_s: float | None = None
+        self._staying: set[str] = set()  # other nodes, as far as the register has told
+        self._alone_since = math.inf
 
     @property
     def has_begun(self) -> bool:
@@ -228,10 +234,15 @@ class Drain:
             async with asyncio.timeout(LOOK_LIMIT_S):
                 entries = await node.live.nodes()
         except (Unavailable, TimeoutError):
-            return False
+            entries = []
         # A register that has lost us as well knows nothing.
-        staying = [entry.id for entry in entries if not entry.is_leaving or entry.id == node.id]
-        return staying == [node.id]
+        is_known = any(entry.id == node.id for entry in entries)
+        self._staying -= {entry.id for entry in entries if entry.is_leaving}
+        here = {entry.id for entry in entries if not entry.is_leaving and entry.id != node.id}
+        self._staying |= here
+        now = node.clock.monotonic()
+        self._alone_since = math.inf if here or not is_known else min(now, self._alone_since)
+        return is_known and not here and (not self._staying or now - self._alone_since >= GONE_S)
 
     async def _tell(self) -> None:
         """Have the register say that this node leaves. Should it not, others take it for one that stays."""

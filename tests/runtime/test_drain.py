@@ -14,6 +14,7 @@ from gateway.runtime.drain import (
     ASKED_SHARE,
     BATCH_S,
     CALM_PER_S,
+    GONE_S,
     LEAD_S,
     Drain,
     asked_by,
@@ -263,6 +264,46 @@ async def test_a_register_that_is_away_or_knows_nothing_does_not_make_a_node_alo
     await node.over()
     assert someone.asked
     assert node.counts == (1, 0, 0)
+
+
+@pytest.mark.parametrize("then", [None, (), ("n1", "n2")])
+async def test_a_register_that_has_lost_its_data_does_not_make_a_node_alone(
+    then: tuple[str, ...] | None,
+) -> None:
+    """After a FLUSHALL who renews first is the only one in it, until the others do. Or it goes away first."""
+    node = Leaving(30.0, ("n1", "n2"))
+    (someone,) = node.add()
+    begun = node.now
+
+    def turns_out() -> None:
+        node.others, node.register_is_away = then or (), then is None
+
+    def comes_back() -> None:
+        node.others, node.register_is_away = ("n1",), False
+
+    def is_whole() -> None:
+        node.others = ("n1", "n2")
+
+    node.at(begun + 1.0, comes_back)
+    node.at(begun + 3.0, turns_out)
+    node.at(begun + 20.0, comes_back)
+    node.at(begun + 22.5, is_whole)
+    await node.over()
+    assert someone.closed == (begun + 30.0, 4000)
+
+
+async def test_who_has_gone_from_the_register_without_a_word_is_gone_when_a_renewal_would_have_come() -> None:
+    node = Leaving(30.0, ("n1", "n2"))
+    (someone,) = node.add()
+    begun = node.now
+
+    def dies() -> None:
+        node.others = ("n1",)
+
+    node.at(begun + 10.0, dies)
+    await node.over()
+    assert begun + 10.0 + GONE_S <= node.now <= begun + 11.0 + GONE_S
+    assert someone.closed == (node.now, 4000)
 
 
 async def test_an_empty_node_is_gone_at_once() -> None:
