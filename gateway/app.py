@@ -19,6 +19,7 @@ from gateway.edge.handler import EdgeLimits, Handler, Rejection, UpgradeRequest
 from gateway.edge.upgrade import make_http_protocol, make_ws_protocol
 from gateway.places import places_of
 from gateway.protocol.limits import Limits
+from gateway.runtime.lives import Lives
 from gateway.runtime.messages import Messages
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.runtime.webhook import WebhookSettings
@@ -48,7 +49,7 @@ class Gateway:
         self.is_demo = settings.is_loopback and not settings.has_credentials
         services = Services(
             sessions=BoundedSessions(self.node.sessions, self.node.health),
-            messages=BoundedMessages(Messages(self.node.sessions, self.node.records)),
+            messages=BoundedMessages(_messages(self.node), self.node.health),
             tokens=self.tokens,
             tickets=tickets,
             events=BoundedEvents(self.stores.log, self.node.health),
@@ -158,6 +159,12 @@ def _bus_readings(bus: Bus) -> BusReadings:
         dropped=bus.dropped,
         gaps=bus.gaps,
     )
+
+
+def _messages(node: Node) -> Messages:
+    """The messages of sessions for callers without a connection."""
+    lives = Lives(node.log, node.clock)
+    return Messages(node.sessions, node.records, node.committer, lives, node.clock)
 
 
 def protocol_limits(settings: Settings) -> Limits:

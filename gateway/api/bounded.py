@@ -3,7 +3,7 @@
 from gateway.api.services import MessageService, SessionService
 from gateway.auth.identity import Identity
 from gateway.runtime.health import Health
-from gateway.runtime.messages import Page
+from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.patience import limited
 from gateway.runtime.sessions import SessionSpec, Sight
 from store.log import Log
@@ -57,10 +57,15 @@ class BoundedSessions:
 
 
 class BoundedMessages:
-    """Reads of messages: they may be in the cache while the log is away."""
+    """What is read may be in the cache while the log is away; writes have the committer's own time."""
 
-    def __init__(self, messages: MessageService) -> None:
+    def __init__(self, messages: MessageService, health: Health) -> None:
         self._messages = messages
+        self._health = health
+
+    async def post(self, identity: Identity, session: str, new: NewMessage) -> Posted:
+        async with limited(self._health):
+            return await self._messages.post(identity, session, new)
 
     async def page(
         self, identity: Identity, session: str, *, before: int | None, after: int | None, limit: int

@@ -12,6 +12,7 @@ from gateway.api.credentials import CredentialRoutes
 from gateway.api.events import EventRoutes
 from gateway.api.headers import DefaultHeaders
 from gateway.api.members import MemberRoutes
+from gateway.api.messages import MessageRoutes
 from gateway.api.ops import HealthRoutes
 from gateway.api.pages import PageRoutes
 from gateway.api.problems import HANDLERS
@@ -41,6 +42,7 @@ def build_app(services: Services) -> Starlette:
 def _api(services: Services) -> list[Route]:
     sessions = SessionRoutes(services)
     members = MemberRoutes(services)
+    messages = MessageRoutes(services)
     credentials = CredentialRoutes(services)
     events = EventRoutes(services)
     segments = SegmentRoutes(services)
@@ -54,6 +56,7 @@ def _api(services: Services) -> list[Route]:
         _at("/sessions", GET=sessions.list, POST=sessions.create),
         _at("/sessions/{session}", GET=sessions.get, PATCH=sessions.update),
         _at("/sessions/{session}/segment", POST=segments.segment),
+        _at("/sessions/{session}/messages", GET=messages.list, POST=messages.post),
         _at("/sessions/{session}/members", GET=members.list),
         _at(one_member, PUT=members.put, DELETE=members.remove),
     ]

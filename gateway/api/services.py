@@ -10,7 +10,7 @@ from typing import Protocol
 from gateway.auth.identity import Identity
 from gateway.protocol.limits import Limits
 from gateway.runtime.health import Readiness
-from gateway.runtime.messages import Page
+from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.sessions import SessionSpec, Sight
 from store.types import Change, Cursor, EventPage, Listing, Member, Role, Session
 
@@ -50,6 +50,9 @@ class SessionService(Protocol):
 
 class MessageService(Protocol):
     """Messages of a session, every right checked. Raises gateway.errors."""
+
+    async def post(self, identity: Identity, session: str, new: NewMessage) -> Posted:
+        """Store a message; answers after COMMIT."""
 
     async def page(
         self, identity: Identity, session: str, *, before: int | None, after: int | None, limit: int

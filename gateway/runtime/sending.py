@@ -4,21 +4,17 @@ The hot path of a connection.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from gateway import errors, ids
+from gateway import errors
 from gateway.protocol import frames, replies
-from gateway.runtime.sessions import ended
-from store.types import EMPTY_OBJECT, Appended, Draft, Mark, Refused
+from gateway.runtime.messages import NewMessage, draft_of, not_stored, refusal
+from store.types import EMPTY_OBJECT, Appended, Mark, Refused
 
 if TYPE_CHECKING:
     from gateway.fanout.room import Attachment
     from gateway.runtime.committer import Outcome
     from gateway.runtime.connection import Connection
-
-AWAY: Final = errors.Unavailable(
-    "the message could not be stored now: send it again with the same id", retry_after_ms=1000
-)
 
 
 def at_once(connection: "Connection", frame: frames.ClientFrame, size: int) -> bool:
@@ -57,23 +53,18 @@ def _send(connection: "Connection", frame: frames.Send, size: int) -> None:
         raise errors.Superseded("this session is written by one: attach again to take it over")
     if connection.node.health.is_in("postgres_away"):
         # Nobody gains by waiting behind those who found out. It is asked every second whether it is back.
-        raise AWAY
-    identity = connection.caller
-    draft = Draft(
-        session=frame.session,
-        tenant=identity.tenant,
-        sender=identity.user,
-        id=ids.new_id(),
+        raise not_stored()
+    new = NewMessage(
         client_id=frame.id,
-        role=frame.role,
         content=frame.content,
+        role=frame.role,
         metadata=frame.metadata or EMPTY_OBJECT,
-        created_at=connection.node.clock.now_ms(),
-        epoch=attachment.epoch,
     )
+    now_ms = connection.node.clock.now_ms()
+    draft = draft_of(connection.caller, frame.session, new, now_ms, attachment.epoch)
     _traffic(connection, attachment, size)
     if not connection.node.committer.offer(draft, partial(_sent, connection, frame.session, frame.id)):
-        raise AWAY
+        raise not_stored()
 
 
 def _sent(connection: "Connection", session: str, request_id: str, outcome: "Outcome") -> None:
@@ -83,25 +74,9 @@ def _sent(connection: "Connection", session: str, request_id: str, outcome: "Out
         case Appended(seq=seq, created_at=created_at, duplicate=duplicate):
             connection.outlet.put(replies.ack(request_id, session, seq, created_at, duplicate))
         case Refused(code=code):
-            connection.outlet.put(error_frame(_refusal(code), request_id))
+            connection.outlet.put(error_frame(refusal(code), request_id))
         case None:
-            connection.outlet.put(error_frame(AWAY, request_id))
-
-
-def _refusal(code: str) -> errors.GatewayError:
-    match code:
-        case "not_found":
-            return errors.NotFound("there is no such session, or it is not yours")
-        case "forbidden":
-            return errors.Forbidden("a reader of this session may not do that")
-        case "superseded":
-            return errors.Superseded("another attachment has taken this session over")
-        case "id_conflict":
-            return errors.Conflict("this id was used for another message: choose a new one")
-        case "invalid":
-            return errors.BadRequest("the message holds what cannot be stored")
-        case _:
-            return ended(code)
+            connection.outlet.put(error_frame(not_stored(), request_id))
 
 
 def _traffic(connection: "Connection", attachment: "Attachment", size: int) -> None:

@@ -156,6 +156,13 @@ class Sessions:
         with translated():
             return await self._records.list_for(identity.tenant, identity.user, before=before, limit=limit)
 
+    async def writable(self, identity: Identity, session: str) -> Sight:
+        """The session for whoever may write in it, as one of its members: every message has a sender."""
+        seen = await self._may(identity, session, "send", ended_too=True, cached=True)
+        if seen.role is None:
+            raise errors.Forbidden("only members write in a session: make yourself one first")
+        return seen
+
     async def update(
         self, identity: Identity, session: str, change: Change, expected_version: int | None = None
     ) -> Session:
