@@ -76,6 +76,10 @@ class Replayer:
                 if want is None:
                     self._arrived(attachment)
                     break
+                if frames := attachment.room.relay.tail_after(*want):
+                    # The log has brought the reader to where the tail begins.
+                    self._give(attachment, frames)
+                    continue
                 try:
                     async with self._reads:
                         messages = await self._log.read(attachment.room.id, after=want[0], limit=want[1])

@@ -66,8 +66,10 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
         return
     facts = _welcome(connection, token, record is not None)
     connection.outlet.put(replies.welcome(msgspec.structs.replace(facts, id=hello.id)))
-    # Who connects looks at the list next; nobody waits for it, and in a storm of hellos it is left out.
-    node.records.warm(identity.tenant, identity.user)
+    if record is None:
+        # Who is new here looks at the list next, and nobody waits for it. Who is back has one, and in a storm
+        # the readings would be in the way of those who are yet to come.
+        node.records.warm(identity.tenant, identity.user)
     await _take_up(connection, hello, record)
 
 
