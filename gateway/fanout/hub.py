@@ -271,7 +271,10 @@ class Hub:
             self._close(room)
 
     def take_stirred(self) -> list[Room]:
-        """Hand out the rooms in which something has happened since, those closed among them."""
+        """Hand out the rooms in which something has happened since, those closed among them.
+
+        As many as were open since, and those closed hold no messages: some KiB each at most.
+        """
         stirred = self._stirred[:]
         self._stirred.clear()
         for room in stirred:
@@ -282,6 +285,8 @@ class Hub:
         self._empty.pop(room.id, None)
         if self.rooms.get(room.id) is room:
             del self.rooms[room.id]
+            if not room.attachments:
+                room.relay.forget()  # the next sweep looks at it once more
             self.settled.forget(room.id)
             self._channels.release(hints.session_channel(room.id))
 

@@ -67,10 +67,14 @@ class Relay:
         The readers go to the log each by itself.
         """
         self.head = self.known
+        self.forget()
+        return self.head
+
+    def forget(self) -> None:
+        """Let go of all frames: whoever wants them asks the log."""
         self._tail.clear()
         self._pending.clear()
         self._tail_bytes = self._pending_bytes = 0
-        return self.head
 
     def tail_after(self, seq: int, limit: int) -> list[tuple[int, bytes]] | None:
         """Up to `limit` frames behind `seq`, or None where the tail does not reach back that far."""

@@ -196,6 +196,7 @@ class Node:
         except Unavailable as error:
             _logger.warning("indexes_left_to_expire", error=str(error))
         try:
+            await self.sweeper.finish()
             await self.events.flush()
             await self.webhook.finish()
         except Unavailable as error:

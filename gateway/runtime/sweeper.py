@@ -25,6 +25,9 @@ QUIET_S: Final = 30.0
 # it ends between its TTL and a tenth (at most a minute) more after its last sign of life, never before.
 AHEAD_SHARE: Final = 0.1
 AHEAD_MS: Final = 60_000
+# Sessions whose rooms were closed while the log was away, and whose lives are to be extended: 100 bytes each.
+# Above this the oldest is dropped, and may end sooner than its TTL after its last sign of life.
+OWED: Final = 50_000
 # No whole sweep for so many of their pauses: the log was away, or this process asleep, or it has just begun.
 # Then the clients of every node may have been there all the time, and nobody could say so.
 GAP_SWEEPS: Final = 2.5
@@ -40,6 +43,11 @@ class Sweeper:
         self._node = node
         self._swept_at = -math.inf
         self._expire_from = math.inf
+        self._owed: dict[str, int] = {}
+
+    async def finish(self) -> None:
+        """Extend the lives of what was in use until now: the node stops. Unavailable."""
+        await self._extend(self._node.hub.take_stirred())
 
     async def sweep(self) -> None:
         """Do all of it once. Unavailable: the rest waits for the next time."""
@@ -82,10 +90,10 @@ class Sweeper:
 
     async def _extend(self, stirred: "Sequence[Room]") -> None:
         now = self._node.clock.now_ms()
-        expiries: dict[str, int] = {}
+        expiries = dict(self._owed)
         rooms: list[Room] = []
         for room in stirred:
-            if not room.is_touched or room.ttl_s is None or not self._is_hosted(room):
+            if not room.is_touched or room.ttl_s is None or room.is_ended:
                 continue
             due = now + room.ttl_s * 1000
             if room.expires_at is not None and room.expires_at >= due:
@@ -103,9 +111,17 @@ class Sweeper:
         except BaseException:
             for room in rooms:
                 room.is_touched = True
+                if not self._is_hosted(room):
+                    self._owe(room.id, expiries[room.id])
             raise
+        self._owed.clear()
         for room in rooms:
             room.expires_at = expiries[room.id]
+
+    def _owe(self, session: str, expires_at: int) -> None:
+        self._owed[session] = expires_at
+        if len(self._owed) > OWED:
+            del self._owed[next(iter(self._owed))]
 
     async def _expire(self) -> None:
         while True:
