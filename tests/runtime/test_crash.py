@@ -139,6 +139,32 @@ async def test_a_node_that_stops_has_others_tell_who_has_left(place: Place) -> N
         cluster.worlds.pop(0)
 
 
+async def test_what_a_node_could_not_write_when_it_stopped_is_seen_to_by_others(place: Place) -> None:
+    async with place(2, is_fenced=False) as cluster:
+        olga, session = await watched(cluster)
+        bob, _ = await enters(cluster, 0, "bob", olga, session)
+        carl, token = await enters(cluster, 0, "carl", olga, session)
+        dave, _ = await enters(cluster, 0, "dave", olga, session)
+        await flushed(cluster)
+        dave.vanish()
+        await cluster.nodes[0]._flush()  # he is about to be told to have left
+        for store in (cluster.lives[0], cluster.logs[0]):
+            store.go_away()
+        bob.vanish()
+        carl.vanish()
+        await cluster.nodes[0].stop()
+        cluster.worlds.pop(0)
+        back, _ = await resumed(cluster, 0, token, "carl")
+        # It could not even say that it leaves: it is lost, like any other.
+        await until_lost(cluster)
+        await until(lambda: told(olga, "bob") == ["join", "leave"], within=TRUE_WITHIN_S)
+        await until(lambda: told(olga, "dave") == ["join", "leave"])
+        await turns(20)
+        assert told(olga, "carl") == ["join"]
+        assert await attached(cluster, session) == {olga.connection.id, back.connection.id}
+        assert await indexed(cluster, "bob") == await indexed(cluster, "dave") == []
+
+
 async def test_the_sessions_of_a_dead_node_wait_for_their_clients_and_then_end_once(place: Place) -> None:
     async with place(3, is_fenced=False, sweep_s=0.2) as cluster:
         alice = await cluster.client(0)
