@@ -66,9 +66,9 @@ async def test_a_sign_of_life_counts_though_the_log_is_away_when_its_room_is_clo
         w.node.log.extend = extend  # type: ignore[method-assign]
         await w.node.sweeper.tend(w.clock.monotonic())
         assert await left_ms(w, session) > (TTL_S - 1) * 1000
-        queries = w.node.log.queries["extend"]  # type: ignore[attr-defined]
+        queries = w.node.log.queries["extend"]
         await w.node.sweeper.tend(w.clock.monotonic())
-        assert w.node.log.queries["extend"] == queries  # type: ignore[attr-defined]
+        assert w.node.log.queries["extend"] == queries
 
 
 async def test_while_the_log_is_away_only_so_many_closed_rooms_are_owed_their_lives(
@@ -110,9 +110,9 @@ async def test_a_sign_of_life_counts_though_its_node_stops_before_the_next_sweep
 async def test_a_session_that_has_ended_is_owed_nothing(tmp_path: Path) -> None:
     async with heard(tmp_path) as (w, alice, session):
         await alice.ask("close", session=session)
-        queries = w.node.log.queries["extend"]  # type: ignore[attr-defined]
+        queries = w.node.log.queries["extend"]
         await w.node.sweeper.tend(w.clock.monotonic())
-        assert w.node.log.queries["extend"] == queries  # type: ignore[attr-defined]
+        assert w.node.log.queries["extend"] == queries
 
 
 async def test_what_waits_for_the_sweep_of_a_closed_room_is_none_of_its_messages(tmp_path: Path) -> None:
