@@ -34,8 +34,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 async def trusted() -> ssl.SSLContext:
-    """Whom this machine trusts: reading it takes some 20 ms of disk and CPU, beside the loop."""
-    return await asyncio.to_thread(ssl.create_default_context)
+    """Whom this machine trusts: reading it is 20 ms of disk and CPU, beside the loop. ExchangeFailed."""
+    try:
+        return await asyncio.to_thread(ssl.create_default_context)
+    except OSError as error:
+        raise ExchangeFailed(f"whom this machine trusts cannot be read: {error}") from error
 
 
 async def exchange(

@@ -171,9 +171,9 @@ class Webhook:
             ("Webhook-Timestamp", str(timestamp)),
             ("Webhook-Signature", signatures),
         )
-        if self._tls is None and settings.url.startswith("https:"):
-            self._tls = await trusted()
         try:
+            if self._tls is None and settings.url.startswith("https:"):
+                self._tls = await trusted()
             question = Question("POST", headers, body)
             answer = await exchange(settings.url, question, timeout_s=settings.timeout_s, tls=self._tls)
         except ExchangeFailed as error:

@@ -35,15 +35,18 @@ _PURGE: Final = """
 """
 
 # By the clock of the server: no node's own decides whose turn it is. Nothing is written for who has to wait.
-_HOLD: Final = """
+# A lease that ends later than any is given for is from before that clock was put back, or another server's.
+_IS_FREE: Final = """(holder = $1 OR held_until <= statement_timestamp()
+    OR held_until > statement_timestamp() + interval '10 minutes')"""
+_HOLD: Final = f"""
     UPDATE outbox SET
         delivered = greatest(delivered, $2),
-        holder = CASE WHEN holder = $1 OR held_until <= statement_timestamp() THEN $1 ELSE holder END,
-        held_until = CASE WHEN holder = $1 OR held_until <= statement_timestamp()
+        holder = CASE WHEN {_IS_FREE} THEN $1 ELSE holder END,
+        held_until = CASE WHEN {_IS_FREE}
             THEN statement_timestamp() + make_interval(secs => $3::double precision) ELSE held_until END
-    WHERE one AND (holder = $1 OR held_until <= statement_timestamp() OR delivered < $2)
+    WHERE one AND ({_IS_FREE} OR delivered < $2)
     RETURNING holder, delivered
-"""
+"""  # noqa: S608 - its own words only
 
 
 async def note(db: Connection, attendances: Sequence[Attendance]) -> None:

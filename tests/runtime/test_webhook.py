@@ -1,6 +1,8 @@
 """Events are delivered in order and at least once, to a receiver that does what it likes."""
 
 import asyncio
+import errno
+import os
 import ssl
 from pathlib import Path
 
@@ -144,6 +146,21 @@ async def test_over_https_only_those_are_told_whom_the_machine_trusts(
         assert receiver.taken == more == [*ids, more[-1]]
 
 
+async def test_that_nobody_can_be_trusted_now_costs_a_try_and_no_fault(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable() -> ssl.SSLContext:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(ssl, "create_default_context", unreadable)
+    await stage.happen(1)
+    node = stage.node(url="https://127.0.0.1:1/")
+    with capture_logs() as lines:
+        await node.deliver()
+    assert (node.state, node.failed) == ("failing", 1)
+    assert "Too many open files" in lines[0]["reason"]
+
+
 async def test_an_address_where_nobody_is_costs_a_try_and_no_fault(stage: Stage) -> None:
     await stage.happen(1)
     for url in ("http://127.0.0.1:1/", f"http://{'a' * 70}.localhost/"):
@@ -184,6 +201,11 @@ async def test_tries_are_spread_over_the_whole_pause(stage: Stage, monkeypatch: 
         await node.deliver()
     assert asked == [(0, 2), (0, 4), (0, 8)]
     assert node.delivered == 1
+    # What was taken is the end of it: the next failure is a first one.
+    await stage.happen(1)
+    stage.receiver.plan = [status(500)]
+    await node.deliver()
+    assert asked[3:] == [(0, 2)]
 
 
 async def test_410_pauses_until_a_restart(stage: Stage) -> None:

@@ -219,6 +219,12 @@ async def test_a_lease_that_is_over_is_anybodys(log: Log) -> None:
     assert await log.hold_delivery("n1", delivered=0, lease_ms=60_000) is None
 
 
+async def test_a_lease_that_ends_later_than_any_is_from_before_a_clock_was_put_back(log: Log) -> None:
+    assert await log.hold_delivery("n1", delivered=3, lease_ms=3_600_000) == 3
+    assert await log.hold_delivery("n2", delivered=0, lease_ms=60_000) == 3
+    assert await log.hold_delivery("n1", delivered=0, lease_ms=60_000) is None
+
+
 async def test_what_a_node_without_the_turn_has_delivered_counts_and_nothing_goes_back(log: Log) -> None:
     assert await log.hold_delivery("n1", delivered=5, lease_ms=60_000) == 5
     assert await log.hold_delivery("n2", delivered=9, lease_ms=60_000) is None
