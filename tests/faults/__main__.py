@@ -1,6 +1,7 @@
 """`python -m tests.faults`: play cells of the fault matrix on real nodes, and check every history."""
 
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def main(
 
 
 def _play(plans: Sequence[Plan], place: Path, results: Path, given: dict[str, Any]) -> None:
+    # Whoever is started in the background of a script ignores it, and so would all streams.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     click.echo(f"{len(plans)} runs; histories and logs: {place}; results: {results}")
     if given["streams"] == 1:
         asyncio.run(play_all(plans, place, results, click.echo))

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import traceback
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from tests.process import ROOT
 
 # Of the sentences of one run; its history has all of them.
 TOLD: Final = 20
+ERROR_CHARS: Final = 200
 Job = tuple[str, int]  # a cell and a seed
 
 
@@ -66,9 +68,10 @@ def passed(outcome: Outcome, commit: str) -> Result:
     )
 
 
-def broken(plan: Plan, why: str, commit: str) -> Result:
-    """Note a run that came to no verdict."""
-    return Result(**_about(plan, commit), broke=why)
+def broken(plan: Plan, error: Exception, commit: str) -> Result:
+    """Note a run that came to no verdict: in a line what happened, behind it where."""
+    where = "".join(traceback.format_exception(error))
+    return Result(**_about(plan, commit), broke=f"{str(error)[:ERROR_CHARS]!r}\n{where}")
 
 
 def _about(plan: Plan, commit: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def notes(results: Sequence[Result]) -> Iterator[str]:
     yield f"load average after a run: p50 {load.p50:.1f}, p99 {load.p99:.1f}, max {load.longest:.1f}"
     for result in results:
         if result.broke is not None:
-            yield f"{result.at} {result} on {result.commit}: {result.broke.splitlines()[-1]}"
+            yield f"{result.at} {result} on {result.commit}: {result.broke.splitlines()[0]}"
 
 
 def _counted(commits: Iterable[str]) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -11,12 +13,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.faults import results, table
+from tests.faults import results, series, table
 from tests.faults.__main__ import main
 from tests.faults.plan import CELLS, Plan, make_plan
 from tests.faults.results import Result
+from tests.faults.run import Outcome
 from tests.faults.streams import ON_ONE_STAGE, Orders, Progress, chunks, expected_s, play_side_by_side
-from tests.waiting import until
+from tests.waiting import turns, until
 
 
 def of(cell: str, seed: int, **more: Any) -> Result:
@@ -53,14 +56,14 @@ def test_what_has_a_verdict_is_not_played_again_and_what_broke_is() -> None:
 
 
 def test_a_run_that_broke_is_neither_clean_nor_counted_and_still_told() -> None:
-    broke = of("node.kill", 2, broke="Traceback\nOSError: no ports", load=9.5)
+    broke = of("node.kill", 2, broke="no ports\nTraceback", load=9.5)
     there = [of("node.kill", 1, messages=5, healed_s=[0.5, 2.0], silences=[1.0, 3.0], found=2), broke]
     assert not broke.is_clean
     assert list(table.rows(there))[2:] == ["| node.kill | 1 | 5 | 2 | 0.5 / 2.0 s | 1.0 / 3.0 s |"]
     said = "\n".join(table.notes(there))
     assert "1 runs of 1 cells, 1 faults, 5 messages, 2 violations" in said
     assert "commits: abc (1 runs)" in said
-    assert "OSError: no ports" in said
+    assert "no ports" in said
     assert "load 9.5" in said
 
 
@@ -118,6 +121,38 @@ def test_who_resumes_plays_nothing_that_is_there(tmp_path: Path) -> None:
     said = CliRunner().invoke(main, ["--cell", "node.kill", "--resume", "--results", str(path)])
     assert said.exit_code == 0
     assert said.output.startswith("0 runs")
+
+
+# -- one after the other
+
+
+async def test_a_stage_that_cannot_be_set_up_costs_one_run_and_one_that_cannot_be_taken_down_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = 0
+
+    @asynccontextmanager
+    async def set_up(folder: Path) -> AsyncIterator[None]:
+        nonlocal stages
+        stages += 1
+        await turns()
+        if stages == 1:
+            raise OSError("no ports are free")
+        yield
+        raise OSError("the server does not stop")
+
+    async def play(stage: None, plan: Plan, folder: Path) -> Outcome:
+        await turns()
+        return Outcome(plan, [], [0.1], [0.2], 7, 1.0)
+
+    monkeypatch.setattr(series, "set_up", set_up)
+    monkeypatch.setattr(series, "play", play)
+    path = tmp_path / "results.jsonl"
+    await series.play_all(plans_of(1, 3), tmp_path, path, print)
+    there = results.read(path)
+    assert [result.seed for result in there] == [1, 2, 3]
+    assert [result.broke is None for result in there] == [False, True, True]
+    assert "no ports are free" in (there[0].broke or "")
 
 
 # -- side by side
