@@ -59,6 +59,7 @@ class _Reader:
     """A connection that throws away what it gets."""
 
     id, user, lagging = "c", "alice", False
+    predecessor = None
 
     @property
     def outlet(self) -> Outlet:

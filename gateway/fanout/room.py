@@ -28,6 +28,10 @@ class Reader(Protocol):
     @property
     def outlet(self) -> Outlet: ...
 
+    @property
+    def predecessor(self) -> str | None:
+        """The reader of the same client that this one has taken the place of."""
+
     def left(self, session: str) -> None:
         """The room has let this reader go, and told its client why."""
 
@@ -171,9 +175,13 @@ class Room:
             self.pump(attachment)
 
     def signal(self, frame: bytes, but: str) -> None:
-        """Pass on something ephemeral; it may be dropped at any reader."""
+        """Pass on something ephemeral; it may be dropped at any reader.
+
+        Not to `but`, which it came from, nor to the connection its client moves to.
+        """
         for attachment in self.attachments.values():
-            if attachment.reader.id != but:
+            reader = attachment.reader
+            if reader.id != but and reader.predecessor != but:
                 attachment.outlet.put_ephemeral(frame)
 
     def change(self, hint: VersionedHint) -> None:

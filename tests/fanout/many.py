@@ -110,6 +110,7 @@ class Reader:
     """Who reads, and is let go."""
 
     id = user = "r"
+    predecessor = None
 
     def __init__(self) -> None:
         self.outlet = cast(Outlet, self)

@@ -86,6 +86,7 @@ class Reader:
     def __init__(self, number: int) -> None:
         self.id = f"r{number}"
         self.user = "u"
+        self.predecessor = None
         self.got: list[bytes] = []
         self.room = 1_000_000
         self.is_gone = False
