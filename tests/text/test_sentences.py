@@ -121,6 +121,7 @@ TEXTS = st.lists(
 
 @given(TEXTS, st.integers(1, 60))
 @example("é" * 10 + "\u0301", 3)
+@example("\u0915\u094d\r", 1)
 def test_no_text_is_lost_and_no_grapheme_split(text: str, longest: int) -> None:
     parts = split_sentences(text, longest)
     assert "".join("".join(parts).split()) == "".join(text.split())
@@ -130,7 +131,8 @@ def test_no_text_is_lost_and_no_grapheme_split(text: str, longest: int) -> None:
         assert not text[at:found].strip()
         assert is_cut(text, found)
         at = found + len(part)
-        assert is_cut(text, at)
+        # White space is left out even where Unicode counts it to what is before it.
+        assert is_cut(text, at) or text[at].isspace()
 
 
 @given(TEXTS)
