@@ -51,20 +51,24 @@ class Feed:
         return Counter(event["session"] for event in self.events if event["kind"] == kind)
 
     async def _read(self) -> None:
-        while True:
-            for node in self._nodes:
-                await self._page(node)
-            await later(PAUSE_S)
+        headers = {"Authorization": f"Bearer {self._nodes[0].token('operator', scopes=['operator'])}"}
+        # One client for all of it: to make one takes longer than a page does.
+        async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=2.0) as http:
+            while True:
+                for node in self._nodes:
+                    while await self._page(http, node):
+                        pass
+                await later(PAUSE_S)
 
-    async def _page(self, node: GatewayProcess) -> None:
-        headers = {"Authorization": f"Bearer {node.token('operator', scopes=['operator'])}"}
-        path = f"{node.url}/api/v1/events?after={self._after}&limit={PAGE}"
+    async def _page(self, http: httpx.AsyncClient, node: GatewayProcess) -> bool:
+        """Read one page; whether there is more at once."""
         try:
-            async with httpx.AsyncClient(trust_env=False, headers=headers, timeout=2.0) as http:
-                answer = await http.get(path)
+            answer = await http.get(f"{node.url}/api/v1/events?after={self._after}&limit={PAGE}")
         except httpx.TransportError:
-            return  # it is dead, or dies
-        if answer.status_code == 200:
-            page = answer.json()["data"]
-            self.events += page["events"]
-            self._after = page["next"]
+            return False  # it is dead, or dies
+        if answer.status_code != 200:
+            return False
+        page = answer.json()["data"]
+        self.events += page["events"]
+        self._after = page["next"]
+        return bool(page["more"])
