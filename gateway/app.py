@@ -5,7 +5,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp
 
-from gateway.api.bounded import BoundedEvents, BoundedMessages, BoundedSessions
+from gateway.api.bounded import BoundedEvents, BoundedMessages, BoundedSessions, BoundedWhereabouts
 from gateway.api.nodes import NodeRoutes
 from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
@@ -23,6 +23,7 @@ from gateway.runtime.lives import Lives
 from gateway.runtime.messages import Messages
 from gateway.runtime.node import Credentials, Node, NodeSettings
 from gateway.runtime.webhook import WebhookSettings
+from gateway.runtime.whereabouts import Whereabouts
 from gateway.settings import Settings
 from gateway.telemetry.metrics import BusReadings, EventReadings, Metrics, NodeReadings, Readings
 from store.bus import Bus
@@ -47,9 +48,11 @@ class Gateway:
         self.edge.flusher.watch = self.node.lease.watch
         self.node.on_fenced = self.edge.drop
         self.is_demo = settings.is_loopback and not settings.has_credentials
+        lives = Lives(self.node.log, self.node.clock)
         services = Services(
             sessions=BoundedSessions(self.node.sessions, self.node.health),
-            messages=BoundedMessages(_messages(self.node), self.node.health),
+            messages=BoundedMessages(_messages(self.node, lives), self.node.health),
+            whereabouts=BoundedWhereabouts(_whereabouts(self.node, lives), self.node.health),
             tokens=self.tokens,
             tickets=tickets,
             events=BoundedEvents(self.stores.log, self.node.health),
@@ -161,9 +164,12 @@ def _bus_readings(bus: Bus) -> BusReadings:
     )
 
 
-def _messages(node: Node) -> Messages:
+def _whereabouts(node: Node, lives: Lives) -> Whereabouts:
+    return Whereabouts(node.sessions, node.records, node.presence, node.live, lives, node.publisher)
+
+
+def _messages(node: Node, lives: Lives) -> Messages:
     """The messages of sessions for callers without a connection."""
-    lives = Lives(node.log, node.clock)
     return Messages(node.sessions, node.records, node.committer, lives, node.clock)
 
 

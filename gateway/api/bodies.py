@@ -1,6 +1,7 @@
 """Reading what a request brings: its body, bearer token, path, query, condition. Limits at the door."""
 
 import asyncio
+import contextlib
 import re
 from typing import Final, TypeVar
 
@@ -109,6 +110,25 @@ def document_of(field: str, raw: msgspec.Raw, limits: Limits) -> bytes | None:
             raise TooLarge(f"{field} {fault.message}.") from fault
         raise Unprocessable(f"{field} {fault.message}.") from fault
     return document
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    context: msgspec.Raw
+
+
+def context_of(raw: msgspec.Raw, limits: Limits) -> bytes:
+    """The context that a body is or, as its only field, has: an object, or the text of one."""
+    document = bytes(raw)
+    with contextlib.suppress(msgspec.ValidationError):
+        document = bytes(msgspec.json.decode(document, type=_Envelope).context)
+    with contextlib.suppress(msgspec.ValidationError):
+        document = msgspec.json.decode(document, type=str).encode()
+    if holds_nul(document):
+        raise Unprocessable("context holds a NUL character.")
+    found = document_of("context", msgspec.Raw(document), limits)
+    if found is None:
+        raise Unprocessable("context is an object: to empty it, send {}.")
+    return found
 
 
 async def _read(request: Request) -> bytes:

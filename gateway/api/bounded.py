@@ -1,13 +1,15 @@
 """Sessions, messages and events as HTTP callers reach them: no call waits longer than a frame would."""
 
-from gateway.api.services import MessageService, SessionService
+from gateway.api.services import MessageService, SessionService, WhereaboutsService
 from gateway.auth.identity import Identity
+from gateway.fanout.presence import PresentUser
 from gateway.runtime.health import Health
 from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.patience import limited
 from gateway.runtime.sessions import SessionSpec, Sight
+from gateway.runtime.whereabouts import Delivery
 from store.log import Log
-from store.types import Change, Cursor, EventPage, Listing, Member, Role, Session
+from store.types import Change, ConnectionEntry, Cursor, EventPage, Listing, Member, Role, Session
 
 
 class BoundedSessions:
@@ -24,6 +26,10 @@ class BoundedSessions:
     async def get(self, identity: Identity, session: str) -> Sight:
         async with limited():
             return await self._sessions.get(identity, session)
+
+    async def delete(self, identity: Identity, session: str) -> Session:
+        async with limited(self._health):
+            return await self._sessions.delete(identity, session)
 
     async def update(
         self, identity: Identity, session: str, change: Change, expected_version: int | None = None
@@ -72,6 +78,45 @@ class BoundedMessages:
     ) -> Page:
         async with limited():
             return await self._messages.page(identity, session, before=before, after=after, limit=limit)
+
+
+class BoundedWhereabouts:
+    """The indexes have a limit of time of their own; rights are asked of the log."""
+
+    def __init__(self, whereabouts: WhereaboutsService, health: Health) -> None:
+        self._whereabouts = whereabouts
+        self._health = health
+        self.signal = whereabouts.signal
+
+    async def present(self, identity: Identity, session: str) -> list[PresentUser]:
+        async with limited():
+            return await self._whereabouts.present(identity, session)
+
+    async def connections(self, identity: Identity, session: str) -> list[ConnectionEntry]:
+        async with limited():
+            return await self._whereabouts.connections(identity, session)
+
+    async def delivery(self, identity: Identity, session: str) -> Delivery:
+        async with limited():
+            return await self._whereabouts.delivery(identity, session)
+
+    async def beat(self, identity: Identity, session: str) -> int | None:
+        async with limited(self._health):
+            return await self._whereabouts.beat(identity, session)
+
+    async def connection(self, identity: Identity, connection: str) -> ConnectionEntry:
+        async with limited():
+            return await self._whereabouts.connection(identity, connection)
+
+    async def connections_of_user(self, identity: Identity, user: str) -> list[ConnectionEntry]:
+        async with limited():
+            return await self._whereabouts.connections_of_user(identity, user)
+
+    async def sessions_of_user(
+        self, identity: Identity, user: str, before: tuple[int, str] | None, limit: int
+    ) -> list[Listing]:
+        async with limited():
+            return await self._whereabouts.sessions_of_user(identity, user, before, limit)
 
 
 class BoundedEvents:

@@ -19,6 +19,7 @@ from gateway.api.problems import HANDLERS
 from gateway.api.segments import SegmentRoutes
 from gateway.api.services import Services
 from gateway.api.sessions import SessionRoutes
+from gateway.api.whereabouts import WhereaboutsRoutes
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,11 +55,26 @@ def _api(services: Services) -> list[Route]:
         _at("/users/{user}/revoke", POST=credentials.revoke),
         _at("/events", GET=events.list),
         _at("/sessions", GET=sessions.list, POST=sessions.create),
-        _at("/sessions/{session}", GET=sessions.get, PATCH=sessions.update),
+        _at("/sessions/{session}", GET=sessions.get, PATCH=sessions.update, DELETE=sessions.delete),
+        _at("/sessions/{session}/context", PUT=sessions.put_context),
         _at("/sessions/{session}/segment", POST=segments.segment),
         _at("/sessions/{session}/messages", GET=messages.list, POST=messages.post),
         _at("/sessions/{session}/members", GET=members.list),
         _at(one_member, PUT=members.put, DELETE=members.remove),
+        *_whereabouts(WhereaboutsRoutes(services)),
+    ]
+
+
+def _whereabouts(routes: WhereaboutsRoutes) -> list[Route]:
+    return [
+        _at("/sessions/{session}/presence", GET=routes.presence),
+        _at("/sessions/{session}/connections", GET=routes.connections),
+        _at("/sessions/{session}/delivery", GET=routes.delivery),
+        _at("/sessions/{session}/heartbeat", POST=routes.heartbeat),
+        _at("/connections/{connection}", GET=routes.connection),
+        _at("/users/{user}/connections", GET=routes.of_user),
+        _at("/users/{user}/sessions", GET=routes.sessions_of_user),
+        _at("/users/{user}/signals", POST=routes.signal),
     ]
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.auth.identity import Identity
+from gateway.fanout.presence import PresentUser
 from gateway.protocol.limits import Limits
 from gateway.runtime.health import Readiness
 from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.sessions import SessionSpec, Sight
-from store.types import Change, Cursor, EventPage, Listing, Member, Role, Session
+from gateway.runtime.whereabouts import Delivery
+from store.types import Change, ConnectionEntry, Cursor, EventPage, Listing, Member, Role, Session
 
 
 class SessionService(Protocol):
@@ -23,6 +25,9 @@ class SessionService(Protocol):
 
     async def get(self, identity: Identity, session: str) -> Sight:
         """The session, ended or not."""
+
+    async def delete(self, identity: Identity, session: str) -> Session:
+        """End the session and show it to nobody any more."""
 
     async def update(
         self, identity: Identity, session: str, change: Change, expected_version: int | None = None
@@ -60,6 +65,36 @@ class MessageService(Protocol):
         """Messages before or after a seq; neither: the latest."""
 
 
+class WhereaboutsService(Protocol):
+    """Who is where, every right checked. Raises gateway.errors and store.errors.Unavailable."""
+
+    async def present(self, identity: Identity, session: str) -> list[PresentUser]:
+        """The users who are in a session."""
+
+    async def connections(self, identity: Identity, session: str) -> list[ConnectionEntry]:
+        """The connections that are attached to a session."""
+
+    async def delivery(self, identity: Identity, session: str) -> Delivery:
+        """How far each member has come."""
+
+    async def beat(self, identity: Identity, session: str) -> int | None:
+        """Show life for a session; how long it lives from here on."""
+
+    async def connection(self, identity: Identity, connection: str) -> ConnectionEntry:
+        """A connection by its id."""
+
+    async def connections_of_user(self, identity: Identity, user: str) -> list[ConnectionEntry]:
+        """A user's connections."""
+
+    async def sessions_of_user(
+        self, identity: Identity, user: str, before: tuple[int, str] | None, limit: int
+    ) -> list[Listing]:
+        """A user's sessions, latest first."""
+
+    def signal(self, identity: Identity, user: str, name: str, data: bytes) -> None:
+        """Tell all connections of a user something that nobody stores."""
+
+
 class TokenService(Protocol):
     """Credentials that are checked, and, where the gateway holds the key, made."""
 
@@ -95,6 +130,7 @@ class Services:
 
     sessions: SessionService
     messages: MessageService
+    whereabouts: WhereaboutsService
     tokens: TokenService
     tickets: TicketService
     events: EventService

@@ -1,4 +1,4 @@
-"""`/api/v1/sessions`: a user's list, and one session: started, shown, changed."""
+"""`/api/v1/sessions`: a user's list, and one session: started, shown, changed, deleted."""
 
 from typing import Annotated, Final, Literal
 
@@ -6,8 +6,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.answers import answer, listing, message_in_full, session_in_full, version_tag
+from gateway.api.answers import (
+    answer,
+    listing,
+    message_in_full,
+    session_in_full,
+    session_summary,
+    version_tag,
+)
 from gateway.api.bodies import (
+    context_of,
     decode_body,
     document_of,
     expected_version,
@@ -16,14 +24,16 @@ from gateway.api.bodies import (
     session_of,
 )
 from gateway.api.callers import identify
+from gateway.api.places import mark_of, position
 from gateway.api.problems import PreconditionFailed, Unprocessable
 from gateway.api.services import Services
-from gateway.errors import BadRequest, Conflict, TooLarge, Unavailable
-from gateway.ids import is_id, is_name
+from gateway.auth.identity import Identity
+from gateway.errors import Conflict, TooLarge, Unavailable
+from gateway.ids import is_name
 from gateway.protocol import frames
 from gateway.protocol.limits import Limits
 from gateway.runtime.sessions import SessionSpec
-from store.types import EMPTY_OBJECT, Change, Listing, Role, Status
+from store.types import EMPTY_OBJECT, Change, Role, Status
 
 _PAGE: Final = 50
 _MAX_PAGE: Final = 200
@@ -75,10 +85,10 @@ class SessionRoutes:
     async def list(self, request: Request) -> Response:
         """GET /sessions?before=&limit= — latest first; `next` continues the list, null at its end."""
         identity = await identify(request, self._services)
-        before = _position(request.query_params.get("before", ""))
+        before = position(request)
         limit = limit_of(request, default=_PAGE, most=_MAX_PAGE)
         rows = await self._services.sessions.list_for(identity, before, limit)
-        following = _mark(rows[-1]) if len(rows) == limit else None
+        following = mark_of(rows[-1]) if len(rows) == limit else None
         return answer({"sessions": [listing(row) for row in rows], "next": following})
 
     async def create(self, request: Request) -> Response:
@@ -115,6 +125,23 @@ class SessionRoutes:
         id = session_of(request)
         version = expected_version(request)
         change = _change(await decode_body(request, SessionChange), self._services.limits)
+        return await self._changed(identity, id, change, version)
+
+    async def put_context(self, request: Request) -> Response:
+        """PUT /sessions/{id}/context — replace it as a whole; with If-Match, of that version only."""
+        identity = await identify(request, self._services)
+        id = session_of(request)
+        version = expected_version(request)
+        context = context_of(await decode_body(request, msgspec.Raw), self._services.limits)
+        return await self._changed(identity, id, Change(context=context), version)
+
+    async def delete(self, request: Request) -> Response:
+        """DELETE /sessions/{id} — end it and show it to nobody any more. Asked again: it is deleted."""
+        identity = await identify(request, self._services)
+        session = await self._services.sessions.delete(identity, session_of(request))
+        return answer({"session": session_summary(session)}, message="Session deleted")
+
+    async def _changed(self, identity: Identity, id: str, change: Change, version: int | None) -> Response:
         try:
             session = await self._services.sessions.update(identity, id, change, version)
         except Conflict as conflict:
@@ -164,16 +191,3 @@ def _spec(body: NewSessionBody, limits: Limits) -> SessionSpec:
         voice=body.voice,
         members=tuple(members),
     )
-
-
-def _mark(row: Listing) -> str:
-    return f"{row.last_at}.{row.session.id}"
-
-
-def _position(text: str) -> tuple[int, str] | None:
-    if not text:
-        return None
-    last_at, _, session = text.partition(".")
-    if not (last_at.isascii() and last_at.isdigit() and len(last_at) <= 15 and is_id(session)):
-        raise BadRequest("before is the `next` of an earlier page.")
-    return int(last_at), session

@@ -276,7 +276,7 @@ def signal_answer(id: str, session: str, name: str) -> bytes:
     return encode(frame)
 
 
-def user_signal(user: str, name: str, data: Mapping[str, object]) -> bytes:
+def user_signal(user: str, name: str, data: Mapping[str, object] | Fragment) -> bytes:
     """Tell all connections of a user."""
     frame: shapes.SignalFrame = {"type": "signal", "user": user, "name": name, "data": data}
     return encode(frame)

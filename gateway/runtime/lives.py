@@ -32,17 +32,20 @@ class Lives:
 
         A log that is away puts it off until the next one; nobody's request fails for it.
         """
+        try:
+            await self.extend(session)
+        except Unavailable as error:
+            _logger.debug("life_not_extended", session=session.id, error=str(error))
+
+    async def extend(self, session: Session) -> int | None:
+        """Have a temporary session live for its whole TTL from here on: so many ms. Unavailable."""
         if session.ttl_s is None:
-            return
+            return None
         key = (session.id, session.version)
         ttl_ms = session.ttl_s * 1000
         due = self._clock.now_ms() + ttl_ms
-        if (self._known.get(key) or 0) >= due:
-            return
-        expires_at = due + min(AHEAD_MS, int(ttl_ms * AHEAD_SHARE))
-        try:
+        if (self._known.get(key) or 0) < due:
+            expires_at = due + min(AHEAD_MS, int(ttl_ms * AHEAD_SHARE))
             await self._log.extend({session.id: expires_at})
-        except Unavailable as error:
-            _logger.debug("life_not_extended", session=session.id, error=str(error))
-            return
-        self._known.put(key, expires_at, ttl_ms)
+            self._known.put(key, expires_at, ttl_ms)
+        return ttl_ms

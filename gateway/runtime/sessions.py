@@ -156,6 +156,10 @@ class Sessions:
         with translated():
             return await self._records.list_for(identity.tenant, identity.user, before=before, limit=limit)
 
+    async def attachable(self, identity: Identity, session: str) -> Sight:
+        """The session for whoever may show life for it: it has not ended."""
+        return await self._may(identity, session, "attach", cached=True)
+
     async def writable(self, identity: Identity, session: str) -> Sight:
         """The session for whoever may write in it, as one of its members: every message has a sender."""
         seen = await self._may(identity, session, "send", ended_too=True, cached=True)
@@ -197,6 +201,17 @@ class Sessions:
             return found
         change = Change(sentences=json_bytes(sentences))
         return await self.update(identity, session, change, expected_version=found.version)
+
+    async def delete(self, identity: Identity, session: str) -> Session:
+        """End a session and show it to nobody any more; what it holds is kept. Again is no error."""
+        seen = await self._seen(identity, session, self._log)
+        if not may(identity, seen.role, "delete"):
+            raise errors.Forbidden(f"a {seen.role} of this session may not do that")
+        deleted = await self.end(identity, session, "deleted") if seen.session.ended_at is None else None
+        found = deleted or seen.session
+        if found.end_reason != "deleted":
+            raise ended(found.end_reason)
+        return found
 
     async def end(self, identity: Identity, session: str, reason: EndReason = "closed") -> Session:
         """End a session. It having ended before is no error: it is what was asked for."""
@@ -286,6 +301,8 @@ class Sessions:
         cached: bool = False,
     ) -> Sight:
         seen = await self._seen(identity, session, self._records if cached else self._log)
+        if seen.session.end_reason == "deleted" and action != "close":
+            raise errors.NotFound("there is no such session, or it is not yours")
         if seen.session.ended_at is not None and not ended_too:
             raise ended(seen.session.end_reason)
         if not may(identity, seen.role, action):
