@@ -11,17 +11,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateway.protocol.limits import TokenBucket
-
 # Whoever is told to come comes at a whole second, most often (Retry-After has no others): a second's worth of
 # them has to find room at once, and a quarter of a second more where clocks and networks differ. A client
 # waits 5 s for an answer, and a balancer longer.
 HOLD_S: Final = 1.5
 # So long before the line is empty the first of those put off come: it never stands idle while they wait.
 LEAD_S: Final = 0.25
-# This part of the rate, and one, are let in at once: 26 of 500 take a loop some 5 ms, and what it was late
-# for in the last 50 ms is made up for.
-_BURST_SHARE: Final = 20
+# What has come due in so many seconds is let in at once: 26 of 500 take a loop some 5 ms. Where some wait,
+# more is made up for: a loop that is busy, or is not run, wakes late, and would lose what was due meanwhile.
+_BURST_S: Final = 0.05
+_LATE_S: Final = 0.25
 
 Later = Callable[[float, Callable[[], None]], object]
 
@@ -36,11 +35,10 @@ class Line:
     def __init__(
         self, per_s: int, horizon_s: float, monotonic: Callable[[], float], later: Later = _later
     ) -> None:
-        burst = 1 + per_s // _BURST_SHARE
-        # A burst and what follows it make `per_s` within a second, not more.
-        self._rate = per_s - burst + 1
-        self._bucket = TokenBucket(self._rate, burst)
-        self._room = math.ceil(self._rate * HOLD_S)
+        self._pace_s = 1 / per_s
+        self._due = -math.inf  # when the next place is free, as far as the pace goes
+        self._entered: deque[float] = deque(maxlen=per_s)  # when the last of them were let in
+        self._room = math.ceil(per_s * HOLD_S)
         self._horizon_s = max(horizon_s, 1.0)
         self._monotonic = monotonic
         self._later = later
@@ -74,14 +72,14 @@ class Line:
             return self.postpone()
         self._waiting.append(enter)
         if not self._is_timed:
-            self._serve()
+            self._serve(_BURST_S)
         return None
 
     def postpone(self) -> float:
         """Give the next free place to somebody who goes away; the seconds until then."""
         self.put_off += 1
         now = self._monotonic()
-        at = max(self._promised_until, now + LEAD_S) + 1 / self._rate
+        at = max(self._promised_until, now + LEAD_S) + self._pace_s
         if at - now > self._horizon_s:
             # More than there are places for, or somebody who only makes the line longer: by chance, so that
             # it gets no longer than this for anybody.
@@ -89,14 +87,25 @@ class Line:
         self._promised_until = at
         return at - now
 
-    def _serve(self) -> None:
+    def _serve(self, late_s: float = _LATE_S) -> None:
         self._is_timed = False
-        has_place = False
         while self._waiting:
-            if not has_place and (wait := self._bucket.take(self._monotonic())) > 0.0:
+            wait = self._wait_s(late_s)
+            if wait > 0.0:
                 self._is_timed = True
                 self._later(wait, self._serve)
                 return
-            # A place that nobody has used, because they have gone, is the next one's.
-            has_place = not self._waiting.popleft()()
-            self.admitted += not has_place
+            # A place that nobody uses, because they have gone, is the next one's.
+            if self._waiting.popleft()():
+                self.admitted += 1
+                self._due += self._pace_s
+                self._entered.append(self._monotonic())
+
+    def _wait_s(self, late_s: float) -> float:
+        """The seconds until one more may enter: at the pace, and never more than the rate within a second."""
+        now = self._monotonic()
+        self._due = max(self._due, now - late_s)
+        wait = self._due - now
+        if len(self._entered) == self._entered.maxlen:
+            wait = max(wait, self._entered[0] + 1.0 - now)
+        return wait

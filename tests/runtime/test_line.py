@@ -18,8 +18,9 @@ JITTER_S = 0.25
 class Time:
     """Runs what is due, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_s: float = 0.0) -> None:
         self.now = 100.0
+        self.late_s = late_s  # for those who only asked to be called later
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
 
@@ -28,6 +29,9 @@ class Time:
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self.now + seconds, next(self._count), do))
+
+    def later_still(self, seconds: float, do: Callable[[], None]) -> None:
+        self.later(seconds + self.late_s, do)
 
     def run(self, until: float = math.inf) -> None:
         while self._due and self._due[0][0] <= until:
@@ -40,7 +44,7 @@ class Crowd:
 
     def __init__(self, nodes: int, per_s: int, *, is_whole: bool, seed: int = 1) -> None:
         self.time = Time()
-        self.lines = [Line(per_s, 30.0, self.time.monotonic, self.time.later) for _ in range(nodes)]
+        self.lines = [Line(per_s, 30.0, self.time.monotonic, self.time.later_still) for _ in range(nodes)]
         self.entered: list[list[float]] = [[] for _ in range(nodes)]  # when, by node
         self.told: list[float] = []
         self.tries: list[int] = []  # of each who is in
@@ -110,6 +114,15 @@ def test_a_storm_is_let_in_at_the_rate_and_no_second_is_idle(
     assert least_in_a_second(busy) >= 0.7 * nodes * per_s
     # Who obeys finds room: hardly anybody is put off twice.
     assert sum(crowd.tries) <= 2.3 * count
+
+
+def test_a_node_whose_loop_is_always_late_lets_in_at_its_rate_all_the_same() -> None:
+    crowd = Crowd(1, 500, is_whole=True)
+    crowd.time.late_s = 0.2
+    crowd.come(3000)
+    crowd.time.run()
+    assert most_in_a_second(crowd.entered[0]) <= 500
+    assert least_in_a_second(crowd.entered[0]) >= 0.7 * 500
 
 
 def test_who_comes_at_the_rate_never_waits_for_long() -> None:
