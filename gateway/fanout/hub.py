@@ -171,6 +171,10 @@ class Hub:
         if not listeners:
             self._users.pop(channel, None)
 
+    def listeners(self, tenant: str, user: str) -> list[Listener]:
+        """Who hears here what concerns a user, the oldest first."""
+        return list(self._users.get(hints.user_channel(tenant, user), {}).values())
+
     # -- rooms
 
     async def open(

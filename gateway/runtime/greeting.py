@@ -64,6 +64,7 @@ async def greet(connection: "Connection", hello: frames.Hello) -> None:
         # Revoked since it was looked at, when nobody was listening for this connection yet.
         connection.refuse(errors.Unauthenticated(REVOKED), request_id=hello.id)
         return
+    _make_room(connection)
     facts = _welcome(connection, token, record is not None)
     connection.outlet.put(replies.welcome(msgspec.structs.replace(facts, id=hello.id)))
     if record is None:
@@ -145,6 +146,20 @@ async def _admitted(connection: "Connection", token: str, request_id: str | None
         error = errors.LimitReached(f"{limit} connections of one user are allowed: close one first")
         connection.refuse(error, CloseCode.OVERLOADED, request_id)
     return admitted
+
+
+def _make_room(connection: "Connection") -> None:
+    """Close the user's oldest connections here above twice the limit.
+
+    Who has moved away leaves one behind that nobody counts any more, for as long as a move may take and until
+    this node has heard of it: many, of somebody who moves to and fro all the time.
+    """
+    node = connection.node
+    theirs = node.hub.listeners(connection.caller.tenant, connection.user)
+    for listener in theirs[: max(0, len(theirs) - 2 * node.settings.connections_per_user)]:
+        oldest = node.connections.get(listener.id)
+        if oldest is not None and not oldest.is_over:
+            oldest.hang(CloseCode.NODE_LEAVING, "another connection has taken this one's place")
 
 
 def _welcome(connection: "Connection", token: str, resumed: bool) -> replies.WelcomeFacts:

@@ -67,6 +67,28 @@ async def test_a_connection_that_was_resumed_elsewhere_is_not_asserted_any_more(
         assert await indexed(cluster) == [new.connection.id]
 
 
+async def test_who_moves_to_and_fro_all_the_time_leaves_few_connections_behind(place: Place) -> None:
+    async with place(2, connections_per_user=2) as cluster:
+        client, _, token = await opened(cluster, 0)
+        moving = [client]
+        for turn in range(20):
+            client, token = await resumed(cluster, 1 - turn % 2, token)
+            moving.append(client)
+        for world in cluster.worlds:
+            # Neither node has heard yet of who has moved away from it.
+            codes = [each.outlet.closed and each.outlet.closed[0] for each in moving if each.world is world]
+            assert codes == [4000] * (len(codes) - 4) + [None] * 4
+
+
+async def test_while_the_indexes_are_away_a_user_has_no_more_than_twice_the_limit(place: Place) -> None:
+    async with place(1, connections_per_user=2) as cluster:
+        cluster.lives[0].go_away()
+        clients = [await cluster.client(0) for _ in range(5)]
+        other = await cluster.client(0, "olga")
+        assert await clients[0].closed() == 4000
+        assert [each.outlet.closed for each in (*clients[1:], other)] == [None] * 5
+
+
 async def test_an_assertion_that_was_late_for_a_move_is_taken_back(place: Place) -> None:
     async with place(2) as cluster:
         old, session, token = await opened(cluster, 0)
