@@ -70,7 +70,7 @@ def split_sentences(text: str, longest: int = LONGEST) -> list[str]:
     sentences: list[str] = []
     start = 0
     for end in ends:
-        sentences.extend(_shortened(text[start:end].strip(), longest))
+        sentences.extend(_shortened(_bare(text[start:end]), longest))
         start = end
     return [sentence for sentence in sentences if sentence]
 
@@ -166,11 +166,16 @@ def _shortened(sentence: str, longest: int) -> Iterator[str]:
         atoms = _atoms(sentence)
         while len(sentence) - start > longest:
             end = _breath(sentence, start, longest, atoms)
-            yield sentence[start:end].strip()
+            yield _bare(sentence[start:end])
             start = end
-            while sentence[start : start + 1].isspace():
+            while sentence[start : start + 1].isspace() and is_cut(sentence, start + 1):
                 start += 1
     yield sentence[start:]
+
+
+def _bare(part: str) -> str:
+    """Without the white space around it; a space that bears a mark is no white space."""
+    return part[cut_at_or_before(part, len(part) - len(part.lstrip())) :].rstrip()
 
 
 def _breath(sentence: str, start: int, longest: int, atoms: dict[int, int]) -> int:

@@ -122,6 +122,8 @@ TEXTS = st.lists(
 @given(TEXTS, st.integers(1, 60))
 @example("é" * 10 + "\u0301", 3)
 @example("\u0915\u094d\r", 1)
+@example("word \U0001133a", 1)
+@example("a. \u0301b", 9)
 def test_no_text_is_lost_and_no_grapheme_split(text: str, longest: int) -> None:
     parts = split_sentences(text, longest)
     assert "".join("".join(parts).split()) == "".join(text.split())
@@ -138,7 +140,8 @@ def test_no_text_is_lost_and_no_grapheme_split(text: str, longest: int) -> None:
 @given(TEXTS)
 def test_sentences_of_usual_length_are_split_no_further(text: str) -> None:
     for sentence in split_sentences(text):
-        assert sentence == sentence.strip() != ""
+        assert sentence == sentence.rstrip() != ""
+        assert not sentence[0].isspace() or not is_cut(sentence, 1)
 
 
 HOSTILE = [
