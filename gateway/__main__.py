@@ -126,6 +126,28 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--port", "ops_port", type=click.IntRange(1, 65535), help="Operations port of a node on this machine."
+)
+def rebalance(ops_port: int | None) -> None:
+    """Even out the connections of all nodes, after one more has come: the surplus is asked to move, 10 a
+    second from each node. A node of this machine is asked, by default the one at GATEWAY_OPS_PORT; it goes on
+    without this command. Exit code 0: it is over, whatever clients made of it; 1: nobody could be asked.
+    """
+    import asyncio
+
+    from gateway.evening import CannotEvenOut, even_out
+
+    port = _settings().ops_port if ops_port is None else ops_port
+    try:
+        asyncio.run(even_out(f"http://127.0.0.1:{port}", click.echo))
+    except CannotEvenOut as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("No longer looked on: it goes on by itself.")
+
+
+@main.command()
 def version() -> None:
     """Print the version."""
     click.echo(f"session-gateway {__version__}")

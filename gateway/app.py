@@ -6,7 +6,7 @@ from collections import Counter
 from starlette.types import ASGIApp
 
 from gateway.api.bounded import BoundedEvents, BoundedMessages, BoundedSessions, BoundedWhereabouts
-from gateway.api.nodes import NodeRoutes
+from gateway.api.nodes import FleetRoutes, NodeRoutes
 from gateway.api.ops import build_ops_app
 from gateway.api.routes import build_app
 from gateway.api.services import Services
@@ -56,6 +56,7 @@ class Gateway:
             tokens=self.tokens,
             tickets=tickets,
             events=BoundedEvents(self.stores.log, self.node.health),
+            moves=self.node.moves,
             holds=revocations.holds,
             revoke=self.node.revoke,
             ready=self.node.readiness,
@@ -65,7 +66,8 @@ class Gateway:
         self.metrics.follow(self._readings)
         self.asgi: ASGIApp = build_app(services)
         leaving = NodeRoutes(self.node.id, self.leave, lambda: self.node.leaving.progress)
-        self.ops: ASGIApp = build_ops_app(self.node.readiness, self.metrics.render, leaving.routes())
+        nodes = [*leaving.routes(), *FleetRoutes(self.node.moves).routes()]
+        self.ops: ASGIApp = build_ops_app(self.node.readiness, self.metrics.render, nodes)
         self.ws_protocol: type[asyncio.BaseProtocol] = make_ws_protocol(self.edge)
         self.http_protocol: type[asyncio.BaseProtocol] = make_http_protocol(self.edge)
 

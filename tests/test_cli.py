@@ -21,7 +21,7 @@ from tests.auth.makers import PRIVATE, pem
 from tests.process import ROOT, GatewayProcess, free_port
 
 SECRET = "a secret of more than thirty-two bytes"
-COMMANDS = ("serve", "migrate", "token", "settings", "doctor", "version")
+COMMANDS = ("serve", "migrate", "token", "settings", "doctor", "rebalance", "version")
 
 
 def environment(data: Path, **settings: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The commands of one node of many, on a real Postgres and Redis: what they say, and their exit codes."""
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -167,3 +168,25 @@ async def test_a_node_starts_without_redis_and_finds_it_by_itself(tmp_path: Path
             await until(is_whole, within=10)
             assert await process.terminate() == 0
         assert "Traceback" not in process.output
+
+
+async def test_nodes_are_evened_out_with_a_command_that_tells_how_far_it_has_come(tmp_path: Path) -> None:
+    async with node(tmp_path / "n1") as process:
+        done = await asyncio.to_thread(
+            gateway, "rebalance", "--port", str(process.ops_port), data=tmp_path, OPS_PORT="1"
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        first, *_, last = done.stdout.splitlines()
+        assert first == "0 of 0 moved, 0 refused, 0 timed out, 0 to go"
+        assert re.fullmatch(r"done: \S+ 0", last)
+        told = await asyncio.to_thread(gateway, "rebalance", data=tmp_path, OPS_PORT=str(process.ops_port))
+        assert told.returncode == 0
+
+
+def test_where_no_node_answers_the_command_says_so_in_one_sentence(tmp_path: Path) -> None:
+    done = gateway("rebalance", "--port", str(free_port()), data=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "operations port" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert gateway("rebalance", "--port", "x", data=tmp_path).returncode == 2
+    assert gateway("rebalance", data=tmp_path, OPS_PORT="x").returncode == 2

@@ -1,10 +1,10 @@
-"""How an operator sends this node away, and sees how far it has come. On the operations port only.
+"""How an operator sends this node away, or evens all nodes out. On the operations port only.
 
 A node is not a tenant's: no token allows it. Whoever may run a command on this machine may.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
@@ -22,6 +22,23 @@ _NOT_HERE: Final = (
     "A node is drained from its own machine, by a request to 127.0.0.1 on its operations port and not from a "
     "page: run it there (ssh, kubectl exec, docker exec), or send the process SIGTERM."
 )
+_NOT_FROM_THERE: Final = (
+    "Nodes are asked for this from the machine of one of them, by a request to 127.0.0.1 on its operations "
+    "port and not from a page: run `gateway rebalance` there (ssh, kubectl exec, docker exec)."
+)
+
+
+class Fleet(Protocol):
+    """All nodes, as one of them knows them. Raises Unavailable."""
+
+    async def nodes(self) -> list[dict[str, object]]:
+        """The register."""
+
+    async def even_out(self) -> dict[str, object]:
+        """Have all nodes share their connections, unless that is under way; how far it has come."""
+
+    async def evened_out(self) -> dict[str, object]:
+        """How far that has come."""
 
 
 class NodeRoutes:
@@ -34,9 +51,7 @@ class NodeRoutes:
 
     async def drain(self, request: Request) -> Response:
         """POST /api/v1/nodes/{id}/drain — begin to leave. Asked again: how far it has come."""
-        # A page cannot read the answer of another origin, but it could make its reader's browser ask.
-        if not is_local(request) or "origin" in request.headers or "sec-fetch-site" in request.headers:
-            raise Forbidden(_NOT_HERE)
+        _check_local(request, _NOT_HERE)
         self._check(request)
         self._leave()
         return answer(self._told(), status=202, message="Draining")
@@ -61,3 +76,38 @@ class NodeRoutes:
 
     def _told(self) -> dict[str, object]:
         return {"node": self._id, **msgspec.to_builtins(self._progress())}
+
+
+class FleetRoutes:
+    """What concerns all nodes, asked of any one."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def nodes(self, request: Request) -> Response:
+        """GET /api/v1/nodes — the nodes there are, their addresses and connections."""
+        return answer({"nodes": await self._fleet.nodes()})
+
+    async def rebalance(self, request: Request) -> Response:
+        """POST /api/v1/nodes/rebalance — even their connections out. Asked again: how far it has come."""
+        _check_local(request, _NOT_FROM_THERE)
+        return answer(await self._fleet.even_out(), status=202, message="Rebalancing")
+
+    async def rebalanced(self, request: Request) -> Response:
+        """GET /api/v1/nodes/rebalance — how far it has come."""
+        return answer(await self._fleet.evened_out())
+
+    def routes(self) -> list[Route]:
+        """All of them, for the operations port."""
+        path = "/api/v1/nodes/rebalance"
+        return [
+            Route("/api/v1/nodes", self.nodes, methods=["GET"]),
+            Route(path, self.rebalance, methods=["POST"]),
+            Route(path, self.rebalanced, methods=["GET"]),
+        ]
+
+
+def _check_local(request: Request, otherwise: str) -> None:
+    # A page cannot read the answer of another origin, but it could make its reader's browser ask.
+    if not is_local(request) or "origin" in request.headers or "sec-fetch-site" in request.headers:
+        raise Forbidden(otherwise)

@@ -13,6 +13,7 @@ from gateway.api.events import EventRoutes
 from gateway.api.headers import DefaultHeaders
 from gateway.api.members import MemberRoutes
 from gateway.api.messages import MessageRoutes
+from gateway.api.migrations import MigrationRoutes
 from gateway.api.ops import HealthRoutes
 from gateway.api.pages import PageRoutes
 from gateway.api.problems import HANDLERS
@@ -46,6 +47,7 @@ def _api(services: Services) -> list[Route]:
     messages = MessageRoutes(services)
     credentials = CredentialRoutes(services)
     events = EventRoutes(services)
+    moves = MigrationRoutes(services)
     segments = SegmentRoutes(services)
     one_member = "/sessions/{session}/members/{user}"
     return [
@@ -53,6 +55,11 @@ def _api(services: Services) -> list[Route]:
         _at("/demo/token", POST=credentials.demo_token),
         _at("/tickets", POST=credentials.ticket),
         _at("/users/{user}/revoke", POST=credentials.revoke),
+        _at("/users/{user}/migrate", POST=moves.user),
+        _at("/connections/{connection}/migrate", POST=moves.connection),
+        _at("/sessions/{session}/migrate", POST=moves.session),
+        _at("/migrations", GET=moves.list),
+        _at("/migrations/{task}", GET=moves.one),
         _at("/events", GET=events.list),
         _at("/sessions", GET=sessions.list, POST=sessions.create),
         _at("/sessions/{session}", GET=sessions.get, PATCH=sessions.update, DELETE=sessions.delete),

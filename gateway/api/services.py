@@ -12,6 +12,7 @@ from gateway.fanout.presence import PresentUser
 from gateway.protocol.limits import Limits
 from gateway.runtime.health import Readiness
 from gateway.runtime.messages import NewMessage, Page, Posted
+from gateway.runtime.migrations import Document, Kind
 from gateway.runtime.sessions import SessionSpec, Sight
 from gateway.runtime.whereabouts import Delivery
 from store.types import Change, ConnectionEntry, Cursor, EventPage, Listing, Member, Role, Session
@@ -119,6 +120,19 @@ class EventService(Protocol):
         """Events of a tenant behind an id."""
 
 
+class MoveService(Protocol):
+    """Connections that are moved to another node, as tasks. Raises gateway.errors and Unavailable."""
+
+    async def begin(self, tenant: str, kind: Kind, subject: str, target: str | None) -> Document:
+        """Begin to move whoever is meant; without a target it is chosen."""
+
+    async def find(self, tenant: str, task: str) -> Document:
+        """How far a task has come."""
+
+    async def all_of(self, tenant: str) -> list[Document]:
+        """A tenant's latest tasks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the routes call.
@@ -134,6 +148,7 @@ class Services:
     tokens: TokenService
     tickets: TicketService
     events: EventService
+    moves: MoveService
     holds: Callable[[Identity], bool]
     revoke: Callable[[str, str], Awaitable[int]]
     ready: Callable[[], Readiness]

@@ -28,6 +28,8 @@ from gateway.runtime.events import PURGE_S, Events
 from gateway.runtime.health import Health, Readiness
 from gateway.runtime.leases import FLUSH_S, Leases
 from gateway.runtime.line import Line
+from gateway.runtime.migrations import Migrations
+from gateway.runtime.node_channel import is_a_nodes
 from gateway.runtime.node_lease import NodeLease
 from gateway.runtime.requests import Requests
 from gateway.runtime.resumption import Resumption
@@ -117,13 +119,8 @@ class Node:
         self.hub = Hub(stores.log, stores.bus, self.spawn, clock.monotonic)
         self.comparison = Comparison(stores.log, self.hub, self.hub.mender, lambda: self.health.is_alone)
         self.health = Health(stores.log, stores.live, stores.bus, clock, self.comparison.ask)
-        self.events = Events(
-            stores.log,
-            clock,
-            self.id,
-            settings.events_retention_h,
-            has_webhook=settings.webhook is not None,
-        )
+        kept_h, has_webhook = settings.events_retention_h, settings.webhook is not None
+        self.events = Events(stores.log, clock, self.id, kept_h, has_webhook=has_webhook)
         self.webhook = Webhook(settings.webhook, stores.log, clock, self.id)
         self.lease = _lease_of(self, stores.live)
         self.presence = Presence(stores.live, self.publisher, clock.monotonic, self._life, self.events.left)
@@ -141,6 +138,7 @@ class Node:
         self._stores = stores
         self._committing: asyncio.Task[None] | None = None
         self.leaving = Drain(self)
+        self.moves = Migrations(self, stores.bus)
         self.frames_in = 0
         self.on_fenced: Callable[[], None] = _nothing  # has the edge drop what it has not sent
 
@@ -148,13 +146,14 @@ class Node:
 
     async def start(self) -> None:
         """Open the stores and begin to work."""
-        await self._stores.start(self.hub.receive, self.comparison.ask)
+        await self._stores.start(self._hear, self.comparison.ask)
         await self.revocations.start()
         try:
             await self.lease.renew()
         except Unavailable as error:
             # The indexes are soft state: a node starts without them just as it goes on without them.
             _logger.warning("node_not_registered", error=str(error))
+        self.spawn(self.moves.listen())
         self._committing = asyncio.get_running_loop().create_task(self._commit())
         # Two, since they go to different stores: one that hangs does not hold up what goes to the other.
         self.tasks.every(FLUSH_S, "leases", self._flush)
@@ -170,6 +169,13 @@ class Node:
         self.tasks.every(LEAVES_S, "presence", self.presence.announce_leaves)
         self.tasks.every(node_lease.RENEW_S, "node_lease", self.lease.renew)
         self.tasks.keep("cleaning", self.cleaning.run)
+
+    def _hear(self, channel: str, payload: bytes) -> None:
+        """Take a payload of the bus: to this node itself, or what the hub listens for."""
+        if is_a_nodes(channel):
+            self.moves.hear(payload)
+        else:
+            self.hub.receive(channel, payload)
 
     async def drain(self) -> None:
         """Leave: ask everybody to move, and send away who is left. Cancelled: it is cut short."""
@@ -189,6 +195,7 @@ class Node:
             self._committing.cancel()
             await asyncio.wait([self._committing])
         try:
+            await self.moves.finish()
             await self.presence.note()
             await self.leases.finish()
             # Whoever was about to be told to have left is announced by others when the grace is over.
@@ -310,6 +317,7 @@ class Node:
         """
         self.connections.pop(connection.id, None)
         self.leaving.departed(connection, code)
+        self.moves.departed(connection.id)
         self.metrics.closed(code)
         if connection.identity is None:
             return

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.process import GatewayProcess
+from tests.process import GatewayProcess, free_port
 
 SECRET: Final = "a secret of the tests, long enough for HS256"
 # Entries are asserted anew with each heartbeat, and must be true again within one.
@@ -65,21 +65,35 @@ class World:
         self.ground = ground
         self.prefix = f"t{uuid4().hex[:8]}"
         self.nodes: list[GatewayProcess] = []
-        for n in range(count):
-            settings = {
-                **ROOMY,
-                "GATEWAY_JWT_SECRET": SECRET,
-                "GATEWAY_NODE_ID": f"n{n + 1}",
-                **(env or {}),
-            }
-            if ground is not None:
-                databases = ground.database_urls or (ground.database_url,)
-                redises = ground.redis_urls or (ground.redis_url,)
-                settings["GATEWAY_DATABASE_URL"] = databases[n % len(databases)]
-                settings["GATEWAY_REDIS_URL"] = redises[n % len(redises)]
-                settings["GATEWAY_REDIS_PREFIX"] = self.prefix
-            self.nodes.append(GatewayProcess(folder / f"n{n + 1}", env=settings, command=command))
+        self._folder = folder
+        self._env = dict(env or {})
+        self._command = command
+        for _ in range(count):
+            self._make()
         self._stack = AsyncExitStack()
+
+    def _make(self) -> GatewayProcess:
+        n, port = len(self.nodes), free_port()
+        settings = {
+            **ROOMY,
+            "GATEWAY_JWT_SECRET": SECRET,
+            "GATEWAY_NODE_ID": f"n{n + 1}",
+            "GATEWAY_ADVERTISE_URL": f"ws://127.0.0.1:{port}/ws",
+            **self._env,
+        }
+        if (ground := self.ground) is not None:
+            databases = ground.database_urls or (ground.database_url,)
+            redises = ground.redis_urls or (ground.redis_url,)
+            settings["GATEWAY_DATABASE_URL"] = databases[n % len(databases)]
+            settings["GATEWAY_REDIS_URL"] = redises[n % len(redises)]
+            settings["GATEWAY_REDIS_PREFIX"] = self.prefix
+        folder = self._folder / f"n{n + 1}"
+        self.nodes.append(GatewayProcess(folder, port=port, env=settings, command=self._command))
+        return self.nodes[-1]
+
+    async def add(self) -> GatewayProcess:
+        """Start one more node, beside those that run."""
+        return await self._stack.enter_async_context(self._make())
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

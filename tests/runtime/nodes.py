@@ -320,6 +320,11 @@ class Cluster:
         self.buses[node].is_deaf = True
 
 
+def url_of(node: str) -> str:
+    """Where clients are told to go that are to move to this node."""
+    return f"ws://{node}/ws"
+
+
 @asynccontextmanager
 async def nodes(
     path: Path, count: int = 2, *, seed: int = 0, ground: Ground | None = None, **settings: Any
@@ -327,7 +332,8 @@ async def nodes(
     """Running nodes on one log; everything is closed at the end."""
     cluster = Cluster(path, ground, seed)
     for number in range(count):
-        cluster.add(NodeSettings(node_id=f"n{number + 1}", **settings))
+        name = f"n{number + 1}"
+        cluster.add(NodeSettings(node_id=name, advertise_url=url_of(name), **settings))
     try:
         await cluster.start()
         yield cluster
