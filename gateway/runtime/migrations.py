@@ -288,9 +288,11 @@ class Migrations:
         self._told.pop(task.id, None)
         self._finished[task.id] = task
         self._unwritten.add(task.id)
-        while len(self._finished) > FINISHED:
-            oldest = next(iter(self._finished))
-            del self._finished[oldest]
+        for name, old in list(self._finished.items()):
+            is_old = old.ended_at is not None and old.ended_at < task.ended_at - KEPT_MS
+            if not is_old and len(self._finished) <= FINISHED:
+                break
+            del self._finished[name]
         _logger.info("move_ended", task=task.id, state=task.state, **task.counts)
 
     async def _write_all(self) -> None:

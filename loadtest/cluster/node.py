@@ -53,6 +53,7 @@ class GatewayNode:
             "GATEWAY_HOST": HOST,
             "GATEWAY_PORT": str(target.port),
             "GATEWAY_OPS_PORT": str(target.ops_port),
+            "GATEWAY_ADVERTISE_URL": f"ws://{HOST}:{target.port}/ws",
             "GATEWAY_LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
         }
