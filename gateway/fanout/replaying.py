@@ -92,6 +92,8 @@ class Replayer:
                     retry = min(RETRY_LAST_S, retry * 2)
                     continue
                 retry = RETRY_FIRST_S
+                # Its hint may be late or lost, but who is given a message may say that they have it.
+                attachment.room.relay.heard(messages[-1].seq)
                 if not self._goes_on(attachment):
                     attachment.replay.failed()
                     break

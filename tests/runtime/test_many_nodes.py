@@ -70,6 +70,33 @@ async def test_everybody_gets_every_seq_once_in_order_whatever_the_bus_drops(
         assert cluster.ether.lost > 20
 
 
+async def test_what_the_log_has_shown_a_reader_may_be_marked_as_read_though_its_hint_is_lost(
+    place: Place,
+) -> None:
+    async with place() as cluster:
+        alice = await cluster.client(0, "alice")
+        session = await alice.open()
+        await cluster.worlds[1].join(alice, session, "bob")
+        bob = await cluster.client(1, "bob")
+        await alice.send(session, "there before Bob")
+        look = cluster.nodes[1].sessions.live_access
+
+        async def slow(*given: Any) -> Any:
+            access = await look(*given)
+            cluster.ether.loss = 1.0
+            await alice.send(session, "stored while Bob attaches")
+            return access
+
+        cluster.nodes[1].sessions.live_access = slow  # type: ignore[method-assign, assignment]
+        assert (await bob.ask("attach", session=session, since=0))["head"] == 1
+        await until(lambda: bob.messages(session) == [1, 2])
+        assert (await bob.ask("read", session=session, seq=2))["type"] == "read"
+        bob.say("heartbeat", id="h", ts=1, seen={session: 2})
+        await bob.next("heartbeat")
+        assert bob.connection.seen[session] == 2
+        assert (await bob.ask("read", session=session, seq=3))["code"] == "bad_request"
+
+
 async def test_a_lost_last_hint_is_found_within_five_seconds(place: Place) -> None:
     async with place() as cluster:
         alice, bob, session = await pair(cluster)
@@ -262,6 +289,8 @@ async def test_a_removal_that_is_heard_of_late_does_not_turn_out_who_is_a_member
         alice, bob, session = await pair(cluster)
         carol = await cluster.member(1, "carol", alice, session)
         await until(lambda: ("updated", 3) in events(bob, session))
+        # That they have come is told, and is not among what is late.
+        await until(lambda: not (bob.connection._is_busy or carol.connection._is_busy))
         assert alice.connection.identity is not None
         late: list[tuple[Any, ...]] = []
         cluster.ether.pass_on = lambda *payload: late.append(payload)  # type: ignore[method-assign]
