@@ -265,8 +265,8 @@ class Speaker(Caller):
             self._lose(session)
         elif id is None and frame["code"] == "not_attached" and self.superseded:
             pass  # a signal or a read marker was under way when somebody else took over
-        elif id is None and frame["code"] == "rate_limited" and self._asked_for:
-            pass  # a signal or a read marker found no room behind all that it asks for at once
+        elif id is None and frame["code"] == "rate_limited":
+            pass  # a signal or a read marker found no room behind all that it asks and says at once
         elif id is None and session in self.cursors and frame["retryable"]:
             # An attachment of the hello that could not be served now.
             asyncio.get_running_loop().call_later(pause, self._attach, session)
