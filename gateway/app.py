@@ -104,6 +104,7 @@ class Gateway:
         counters = self.edge.counters
         return Readings(
             connections=counters.connections,
+            quiet=counters.quiet,
             frames_in=self.node.frames_in,
             frames_out=self.edge.flusher.frames,
             lag_entries=counters.lags,
@@ -199,6 +200,7 @@ def edge_limits(settings: Settings) -> EdgeLimits:
         accepts_per_s=settings.max_accepts_per_s,
         horizon_s=horizon_s(settings),
         pings_per_s=settings.max_pings_per_s,
+        gather_s=settings.quiet_gather_ms / 1000,
         outbox_frames=settings.max_outbox_frames,
         outbox_bytes=settings.max_outbox_bytes,
         # A ping with its pong costs as much as a heartbeat with its answer: one for five of those.

@@ -147,6 +147,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_timeout_ms: Annotated[
         int, _within("sessions", 200, 1_800_000, "silence after which a connection is closed with 4002")
     ] = 60_000
+    quiet_gather_ms: Annotated[
+        int,
+        _within(
+            "sessions",
+            0,
+            100,
+            "on a node with 2,000 connections or more: how long what quiet clients send waits,"
+            " to be read together; 0: not at all",
+        ),
+    ] = 20
     sweep_s: Annotated[float, _within("sessions", 0.05, 300, "interval of looking for expired sessions")] = 5
     drain_s: Annotated[
         float, _within("sessions", 0, 900, "how long clients are given to move away when the node stops")

@@ -1,4 +1,4 @@
-"""What the edge of one node counts. Read by telemetry; only ever grows, except `connections`."""
+"""What the edge of one node counts. Read by telemetry; only ever grows, except `connections`, `quiet`."""
 
 from collections import Counter
 
@@ -14,6 +14,7 @@ class Counters:
         "floods",
         "lags",
         "opened",
+        "quiet",
         "rejected",
         "silents",
         "slow_requests",
@@ -23,6 +24,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.connections = 0  # open now
+        self.quiet = 0  # of these, read together
         self.opened = 0
         self.closed: Counter[int] = Counter()  # by close code
         self.rejected: Counter[int] = Counter()  # upgrades refused, by HTTP status

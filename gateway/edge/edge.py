@@ -7,6 +7,7 @@ from collections.abc import Callable
 from gateway.edge.admission import Admission
 from gateway.edge.counters import Counters
 from gateway.edge.deadlines import Wheel
+from gateway.edge.gathering import Gathering
 from gateway.edge.handler import EdgeLimits, HandlerFactory
 from gateway.edge.outbox import Flusher
 from gateway.edge.socket import Socket
@@ -25,6 +26,7 @@ class Edge:
         self.counters = Counters()
         self.flusher = Flusher()
         self.wheel = Wheel(monotonic)
+        self.gathering = Gathering(limits.gather_s, limits.crowd, self.counters)
         self.admission = Admission(limits, monotonic)
         self.sockets: set[Socket] = set()
         self._turning: asyncio.Task[None] | None = None
@@ -54,6 +56,7 @@ class Edge:
                 socket.abort()
             # Aborting takes a turn of the loop; a second is for a loop that is busy.
             await self._empty(1.0)
+        self.gathering.stop()
         if self._turning is not None:
             self._turning.cancel()
             await asyncio.wait({self._turning})

@@ -89,6 +89,9 @@ class EdgeLimits(msgspec.Struct, frozen=True, kw_only=True):
     horizon_s: float = 30.0  # nobody is told to come again later than this
     pings_per_s: int = 10
 
+    gather_s: float = 0.02  # how long what quiet connections send waits for that of others; 0: not at all
+    crowd: int = 2000  # on a node with fewer connections none is quiet
+
     outbox_frames: int = 256
     outbox_bytes: int = 1024 * 1024
 

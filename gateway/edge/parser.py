@@ -106,8 +106,9 @@ def _parser(socket: Parsing, wire: "_Wire", key: bytes, subprotocol: str | None)
     )
     parser.connection_made(wire)
     feed(parser, _HANDSHAKE % key)
-    # Kept for as long as the connection lives, and of no use: 1 KiB each.
-    parser.transport.request.headers = None
+    # Kept for as long as the connection lives, and of no use: more than 1 KiB each.
+    request = parser.transport.request
+    request.headers = request.method = request.version = None
     return cast(Reader, parser)
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, cast
 from gateway.edge import frames
 from gateway.edge.assembly import Assembly, Violation, is_utf8
 from gateway.edge.discard import Discard
+from gateway.edge.gathering import SELDOM_S
+from gateway.edge.gone import GONE
 from gateway.edge.handler import Handler
 from gateway.edge.outbox import Outbox
 from gateway.edge.parser import (
@@ -32,7 +34,6 @@ from gateway.edge.parser import (
     fresh_parser,
     open_parser,
 )
-from gateway.fanout.outlet import Outlet
 from gateway.protocol.close import CloseCode
 from gateway.protocol.limits import TokenBucket
 
@@ -64,6 +65,10 @@ _UNSENT_BYTES: Final = 64 * 1024
 _PROBE: Final = b"rtt"
 _PROBE_FRAME: Final = frames.frame(frames.PING, _PROBE)
 
+# Nobody waits for the round trip of a quiet connection, and measuring it costs as much as a heartbeat: one in
+# so many is measured. Its pong is read with what others send, so it seems longer by the time that takes.
+_QUIET_PINGS: Final = 4
+
 # Two seconds' worth may come at once: pings gather while a phone is in a tunnel.
 _PING_BURST_S: Final = 2
 
@@ -71,35 +76,9 @@ _PING_BURST_S: Final = 2
 _NO_CODE: Final = 1005
 _ABNORMAL: Final = 1006
 
-_log = logging.getLogger(__name__)
-
-
-class _Gone:
-    """The handler of a connection that is over."""
-
-    def on_open(self, outlet: Outlet) -> None:
-        """Never called; the others may be, by frames that were read before the end."""
-
-    def on_text(self, data: bytes, now: float) -> None:
-        """Too late."""
-
-    on_binary = on_text
-
-    def on_rtt(self, ms: float) -> None:
-        """Too late."""
-
-    def on_drained(self) -> None:
-        """Too late."""
-
-    def on_closed(self, code: int) -> None:
-        """Has been called, of the real one."""
-
-    def check(self, now: float) -> float:
-        return inf
-
-
-_GONE: Final[Handler] = _Gone()
 _NOBODY: Final = asyncio.Protocol()
+
+_log = logging.getLogger(__name__)
 
 
 class Socket(Listener):
@@ -107,8 +86,8 @@ class Socket(Listener):
 
     __slots__ = (
         "_assembly", "_deadline", "_edge", "_handler", "_heard_at", "_is_deaf", "_is_large", "_mark",
-        "_now", "_owed", "_ping_at", "_pinged_at", "_pings", "_plain", "_progress_at", "_reader",
-        "address", "code", "filed", "message_bytes", "outbox", "transport",
+        "_now", "_owed", "_ping_at", "_pinged_at", "_pings", "_plain", "_progress_at", "_spoke_at",
+        "address", "code", "filed", "message_bytes", "outbox", "quiet_fd", "reader", "transport",
     )  # fmt: skip
 
     def __init__(self, edge: "Edge", transport: asyncio.Transport, handler: Handler, address: str) -> None:
@@ -118,23 +97,24 @@ class Socket(Listener):
         self._now = edge.monotonic
         self.transport = transport
         self._handler = handler
-        self._reader: Reader | None = None
+        self.reader: Reader | None = None
         self._assembly: Assembly | None = None
         self._pings: TokenBucket | None = None  # made for those who send any
         self._owed: bytes | None = None  # payload of the ping to answer when the peer reads again
         self._plain = False  # open, and neither in the middle of a message nor with a large buffer
         self._is_large = False
         self._is_deaf = False  # nothing that comes is looked at any more
-        self._heard_at = now
+        self._heard_at = self._spoke_at = now  # anything; a text message
         self._ping_at = now + random.uniform(0.2, 1.0) * limits.ping_s  # noqa: S311 - spread, not a secret
         self._pinged_at = 0.0
-        self._progress_at = now
+        self._progress_at = 0.0  # since when nothing has left; while the outbox is blocked
         self._mark = (0, 0)
         self._deadline = inf  # of the close handshake
         self.code = 0  # the close code, as soon as there is one
         self.address = address
         self.message_bytes = limits.message_bytes
         self.filed = -1
+        self.quiet_fd = -1
         self.outbox = Outbox(self, transport.write, edge.flusher, edge.counters, limits)
 
     # -- opening
@@ -158,13 +138,18 @@ class Socket(Listener):
         except Exception:
             self._bug()
         self._edge.wheel.add(self, self.check(self._now()))
-        while tail and self._reader is not None:
-            tail = feed(self._reader, tail)
+        while tail and self.reader is not None:
+            tail = feed(self.reader, tail)
 
     @property
     def buffer_bytes(self) -> int:
         """What the parser keeps for this connection."""
-        return 0 if self._reader is None else buffer_bytes(self._reader)
+        return 0 if self.reader is None else buffer_bytes(self.reader)
+
+    @property
+    def may_be_quiet(self) -> bool:
+        """Whether the loop has nothing to do with this connection but to read from it."""
+        return self._plain and not self.outbox.blocked and not self.transport.is_closing()
 
     # -- what the parser and the transport call
 
@@ -182,6 +167,9 @@ class Socket(Listener):
                 if len(data) > _LARGE_BYTES:
                     self._shrink(frame)
                 self._handler.on_text(data, now)
+                before, self._spoke_at = self._spoke_at, now
+                if (now - before >= SELDOM_S) is (self.quiet_fd < 0):
+                    self._edge.gathering.sort(self)
             elif not self.code:
                 self._take(frame, now)
             elif frame.msg_type is CLOSE:
@@ -220,6 +208,7 @@ class Socket(Listener):
 
     def on_lagging(self) -> None:
         """Read no more from a peer that does not read."""
+        self._edge.gathering.forget(self)
         self.transport.pause_reading()
 
     def on_flowing(self, was_lagging: bool) -> None:
@@ -265,7 +254,7 @@ class Socket(Listener):
         if self.code:
             if now < self._deadline:
                 return self._deadline
-            if self._handler is not _GONE:
+            if self._handler is not GONE:
                 self.transport.abort()
             return inf
         try:
@@ -291,14 +280,20 @@ class Socket(Listener):
         if now >= silent_at and is_asked:
             self._edge.counters.silents += 1
             self.close(CloseCode.SILENT, CloseCode.SILENT.reason)
-        elif now >= self._ping_at or (now >= asked_at and not is_asked):
+        elif (now >= asked_at and not is_asked) or (now >= self._ping_at and self._is_measured):
             self._ping_at = now + limits.ping_s
             self._pinged_at = now
             self.outbox.put(_PROBE_FRAME)
+        elif now >= self._ping_at:
+            self._ping_at = now + limits.ping_s
         if now < asked_at:
             return min(self._ping_at, asked_at)
         # Where we come too late to ask in time, the answer is waited for: nobody is closed who was not asked.
         return silent_at if is_asked else max(silent_at, now + (1 - _ASKED_AT) * limits.silent_s)
+
+    @property
+    def _is_measured(self) -> bool:
+        return self.quiet_fd < 0 or random.random() * _QUIET_PINGS < 1  # noqa: S311 - a spread, not a secret
 
     def _check_progress(self, now: float) -> None:
         mark = (self.outbox.resumes, self.transport.get_write_buffer_size())
@@ -313,13 +308,14 @@ class Socket(Listener):
 
     def lost(self) -> None:
         """The transport is gone. Tell the handler, once, and let go of everything large."""
-        if self._handler is _GONE:
+        if self._handler is GONE:
             return
-        handler, self._handler = self._handler, _GONE
+        handler, self._handler = self._handler, GONE
         self._plain = False
         self.code = self.code or _ABNORMAL
+        self._edge.gathering.forget(self)
         self.outbox.discard()
-        self._reader = self._assembly = None
+        self.reader = self._assembly = None
         self._edge.leave(self)
         try:
             handler.on_closed(self.code)
@@ -347,6 +343,7 @@ class Socket(Listener):
             self._take_data(frame, now)
 
     def _take_data(self, frame: Frame, now: float) -> None:
+        self._edge.gathering.give_back(self)  # no heartbeat
         kind, assembly, limits = frame.msg_type, self._assembly, self._edge.limits
         # RFC 6455 5.4: the fragments of one message must not be interleaved with those of another.
         if (kind is CONTINUATION) is (assembly is None):
@@ -395,7 +392,7 @@ class Socket(Listener):
     # -- the parser
 
     def _read_by(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
         self.transport.set_protocol(cast(asyncio.BaseProtocol, reader))
 
     def _shrink(self, frame: Frame) -> None:
@@ -415,6 +412,7 @@ class Socket(Listener):
         self._assembly = self._owed = None
         self._deadline = self._now() + self._edge.limits.closing_s
         self._edge.wheel.hasten(self, self._deadline)
+        self._edge.gathering.forget(self)
         # It may be paused because the peer lagged, but the peer's close frame has to be seen.
         self.transport.resume_reading()
 

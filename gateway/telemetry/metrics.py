@@ -98,6 +98,7 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers that others keep, as they are at the moment. Counters only grow."""
 
     connections: int = 0
+    quiet: int = 0  # of these, read together
     frames_in: int = 0
     frames_out: int = 0
     lag_entries: int = 0
@@ -200,8 +201,7 @@ class _Followed(Collector):
 
     def collect(self) -> Iterable[Metric]:
         now = self.read()
-        yield GaugeMetricFamily("gateway_connections", "Open connections", value=now.connections)
-        yield GaugeMetricFamily("gateway_attachments", "Sessions read by connections", value=now.attachments)
+        yield from _of_connections(now)
         sessions = GaugeMetricFamily("gateway_sessions", "Sessions on this node, by state", labels=["state"])
         for state in SESSION_STATES:
             sessions.add_metric([state], now.sessions.get(state, 0))
@@ -257,6 +257,14 @@ class _Followed(Collector):
         yield from _of_events(now.events)
         yield from _of_buses(now.buses)
         yield from _of_nodes(now.nodes)
+
+
+def _of_connections(now: Readings) -> Iterable[Metric]:
+    yield GaugeMetricFamily("gateway_connections", "Open connections", value=now.connections)
+    yield GaugeMetricFamily(
+        "gateway_connections_quiet", "Connections that are read together with others", value=now.quiet
+    )
+    yield GaugeMetricFamily("gateway_attachments", "Sessions read by connections", value=now.attachments)
 
 
 def _of_drain(now: Readings) -> Iterable[Metric]:
