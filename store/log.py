@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from store.search import Found, Search
 from store.types import (
     Access,
     Appended,
@@ -89,6 +90,13 @@ class Log(Protocol):
 
     async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
         """The last `limit` messages with seq < `before`, ascending."""
+
+    async def search(self, search: Search) -> Found:
+        """Messages that match, newest first; in part, and `before` says where to go on.
+
+        First it indexes what is new in the sessions that are searched, so that all is found that was
+        acked before. docs/search.md says what a call does at most.
+        """
 
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         """Where each of these sessions stands, of those that exist; ended ones too."""

@@ -13,6 +13,8 @@ from store.log_postgres.database import Database
 from store.log_postgres.found import ListPage, Wanted, WantedBy
 from store.log_postgres.messages import Page
 from store.log_postgres.options import PostgresOptions
+from store.log_postgres.search import PostgresIndex
+from store.search import Found, Search, Searcher
 from store.types import (
     Access,
     Act,
@@ -51,6 +53,7 @@ class PostgresLog:
         self._read_before = db.gathered("read_before", messages.read_before, lambda page: page.limit)
         self._members = db.gathered("members", members.members)
         self._cursors = db.gathered("cursors", members.cursors)
+        self._searcher = Searcher(PostgresIndex(db))
 
     @property
     def queries(self) -> Counter[str]:
@@ -82,6 +85,9 @@ class PostgresLog:
 
     async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
         return await self._read_before(Page(session, before, limit)) if keys.is_id(session) else []
+
+    async def search(self, search: Search) -> Found:
+        return await self._searcher.search(search)
 
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         ids = [id for id in sessions if keys.is_id(id)]

@@ -13,7 +13,9 @@ from store.log_sqlite.append import append
 from store.log_sqlite.connection import open_reader, open_writer, transaction
 from store.log_sqlite.folder import DATABASE, FolderLock
 from store.log_sqlite.schema import apply, known_migrations
+from store.log_sqlite.search import SqliteIndex
 from store.log_sqlite.worker import Job, Worker
+from store.search import Found, Search, Searcher
 from store.types import (
     Access,
     Act,
@@ -53,6 +55,7 @@ class SqliteLog:
         self._lock = FolderLock(folder)
         self._writer = Worker("log-writer", partial(open_writer, folder / DATABASE))
         self._readers = Worker("log-reader", partial(open_reader, folder / DATABASE), READERS)
+        self._searcher = Searcher(SqliteIndex(self._read, self._write))
 
     async def start(self) -> None:
         self._lock.acquire()
@@ -84,6 +87,9 @@ class SqliteLog:
 
     async def read_before(self, session: str, *, before: int, limit: int) -> list[Message]:
         return await self._read("read_before", lambda db: messages.read_before(db, session, before, limit))
+
+    async def search(self, search: Search) -> Found:
+        return await self._searcher.search(search)
 
     async def standings(self, sessions: Sequence[str]) -> dict[str, Standing]:
         return await self._read("standings", lambda db: messages.standings(db, sessions))

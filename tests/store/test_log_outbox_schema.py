@@ -74,7 +74,8 @@ async def test_a_database_keeps_its_events_and_older_nodes_write_on(server: Post
     older = await connect(url, OPTIONS)
     await older.execute(SESSION.format(id=id, no="false", at=at))
     await older.execute(EVENT.format(id=id, kind="created", at=at))
-    assert await migrate_database(url, OPTIONS, known_migrations(), "before") == ["0002_outbox.sql"]
+    assert await migrate_database(url, OPTIONS, known_migrations()[:2], "before") == ["0002_outbox.sql"]
+    await migrate_database(url, OPTIONS, known_migrations(), "before")
     await older.execute(EVENT.format(id=id, kind="updated", at=at))
     log = PostgresLog(url, OPTIONS)
     await log.start()

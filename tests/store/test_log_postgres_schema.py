@@ -18,6 +18,7 @@ from store.log_postgres.log import PostgresLog
 from store.log_postgres.options import PostgresOptions
 from store.log_postgres.schema import known_migrations, migrate, migrate_database
 from store.migrate import Half, Migration, pending_halves, read_migrations
+from store.search import Search
 from store.types import Attendance, Change, Mark
 from tests.store.making import NOW, appended, draft, new_id, new_session, opened
 from tests.store.postgres_databases import OPTIONS, Databases, blocked
@@ -289,7 +290,7 @@ async def test_the_documented_rights_are_enough_and_not_too_many(databases: Data
             await migrate_database(
                 f"postgresql://{role}:secret@127.0.0.1:{server.port}/{name}",
                 OPTIONS,
-                [*known_migrations(), THREE],
+                [*known_migrations(), Migration(len(known_migrations()) + 1, "0009_d.sql", THREE.sql)],
                 "before",
             )
         server.run(f"DROP OWNED BY {role}", name)
@@ -321,6 +322,10 @@ async def use_everything(log: PostgresLog) -> None:
     await log.mark([Mark(session=session.id, user="alice", read=2)])
     await log.cursors(session.id)
     assert len(await log.expire_due(now=NOW + 9_000, limit=5)) == 1
+    search = Search(tenant="t", user="alice", terms=("message",), limit=5)
+    assert len((await log.search(search)).messages) == 2
+    await appended(log, draft(session))
+    assert len((await log.search(search)).messages) == 3
     await log.end("t", session.id, "closed", now=NOW)
     joined = Attendance(key=new_id(), tenant="t", session=session.id, user="bob", kind="joined", at=NOW)
     await log.note([joined, joined])
