@@ -6,6 +6,7 @@ from gateway.fanout.presence import PresentUser
 from gateway.runtime.health import Health
 from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.patience import limited
+from gateway.runtime.searching import Matches, Query
 from gateway.runtime.sessions import SessionSpec, Sight
 from gateway.runtime.whereabouts import Delivery
 from store.log import Log
@@ -44,6 +45,10 @@ class BoundedSessions:
     async def segment(self, identity: Identity, session: str) -> Session:
         async with limited(self._health):
             return await self._sessions.segment(identity, session)
+
+    async def search(self, identity: Identity, session: str | None, query: Query) -> Matches:
+        async with limited(self._health):
+            return await self._sessions.search(identity, session, query)
 
     async def members(self, identity: Identity, session: str) -> list[Member]:
         async with limited():

@@ -17,6 +17,7 @@ from gateway.api.migrations import MigrationRoutes
 from gateway.api.ops import HealthRoutes
 from gateway.api.pages import PageRoutes
 from gateway.api.problems import HANDLERS
+from gateway.api.search import SearchRoutes
 from gateway.api.segments import SegmentRoutes
 from gateway.api.services import Services
 from gateway.api.sessions import SessionRoutes
@@ -48,6 +49,7 @@ def _api(services: Services) -> list[Route]:
     credentials = CredentialRoutes(services)
     events = EventRoutes(services)
     moves = MigrationRoutes(services)
+    searches = SearchRoutes(services)
     segments = SegmentRoutes(services)
     one_member = "/sessions/{session}/members/{user}"
     return [
@@ -62,6 +64,8 @@ def _api(services: Services) -> list[Route]:
         _at("/migrations/{task}", GET=moves.one),
         _at("/events", GET=events.list),
         _at("/sessions", GET=sessions.list, POST=sessions.create),
+        _at("/messages/search", GET=searches.search),
+        _at("/sessions/{session}/messages/search", GET=searches.search),
         _at("/sessions/{session}", GET=sessions.get, PATCH=sessions.update, DELETE=sessions.delete),
         _at("/sessions/{session}/context", PUT=sessions.put_context),
         _at("/sessions/{session}/segment", POST=segments.segment),

@@ -13,6 +13,7 @@ from gateway.protocol.limits import Limits
 from gateway.runtime.health import Readiness
 from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.migrations import Document, Kind
+from gateway.runtime.searching import Matches, Query
 from gateway.runtime.sessions import SessionSpec, Sight
 from gateway.runtime.whereabouts import Delivery
 from store.types import Change, ConnectionEntry, Cursor, EventPage, Listing, Member, Role, Session
@@ -40,6 +41,9 @@ class SessionService(Protocol):
 
     async def segment(self, identity: Identity, session: str) -> Session:
         """Split the session's text into sentences and store them."""
+
+    async def search(self, identity: Identity, session: str | None, query: Query) -> Matches:
+        """Messages that match, of one session or of all the caller's."""
 
     async def members(self, identity: Identity, session: str) -> list[Member]:
         """Everybody who has a right in the session."""

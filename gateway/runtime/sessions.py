@@ -20,6 +20,7 @@ from gateway.protocol import replies
 from gateway.protocol.codec import json_bytes
 from gateway.protocol.frames import MAX_TTL_S
 from gateway.protocol.replies import SessionEventName
+from gateway.runtime.searching import Matches, Query, search_page
 from gateway.text.sentences import split_sentences
 from store import errors as store_errors
 from store.log import Log
@@ -244,6 +245,16 @@ class Sessions:
         frame = replies.session_event(session.id, session.version, "superseded")
         self._publisher.superseded(session.id, frame, epoch, by)
         return epoch
+
+    async def search(self, identity: Identity, session: str | None, query: Query) -> Matches:
+        """Messages that match, of one session, or of all of the caller's that have not ended."""
+        user = identity.user
+        if session is not None:
+            found = await self.readable(identity, session)
+            if found.role is None:
+                user = found.session.owner  # an operator finds what its owner does
+        with translated():
+            return await search_page(self._log, query.search(identity.tenant, user, session))
 
     async def members(self, identity: Identity, session: str) -> list[Member]:
         """Everybody who has a right in the session; for members."""
