@@ -225,9 +225,12 @@ class Leases:
 
     # -- the flush
 
-    async def flush_live(self) -> None:
-        """Write what has gathered for the indexes. Unavailable: it stays for the next time."""
-        if self._departed:
+    async def flush_live(self, *, is_noted: bool = True) -> None:
+        """Write what has gathered for the indexes. Unavailable: it stays for the next time.
+
+        Who has gone stays in them until it is noted who has to be told of.
+        """
+        if self._departed and is_noted:
             await _together(self._flush_connections(), self._flush_departed())
         else:
             await self._flush_connections()
@@ -353,12 +356,18 @@ class Leases:
             departed = dict(islice(self._departed.items(), BATCH))
             if not departed:
                 return
-            await _together(
-                self._live.forget([entry for entry, _, _ in departed.values()]),
-                self._resumption.keep(
-                    [(token, record) for _, token, record in departed.values() if token is not None]
-                ),
-            )
+            try:
+                await _together(
+                    self._live.forget([entry for entry, _, _ in departed.values()]),
+                    self._resumption.keep(
+                        [(token, record) for _, token, record in departed.values() if token is not None]
+                    ),
+                )
+            except Unavailable:
+                # Behind the others: on a cluster the server that is away may be that of a few of these.
+                for connection in departed.keys() & self._departed.keys():
+                    self._departed[connection] = self._departed.pop(connection)
+                raise
             for connection in departed:
                 self._written(connection)
 

@@ -228,17 +228,20 @@ class Node:
     async def _flush(self) -> None:
         """Write what has gathered for the indexes; first find out whether this node was lost meanwhile."""
         self.lease.watch()
-        fault: Unavailable | None = None
+        # On a cluster only one server may be away: the others are told who is here all the same.
+        faults: list[Unavailable] = []
         if not self.lease.is_running:
             try:
                 await self.lease.renew()
             except Unavailable as error:
-                # On a cluster only the server with the register may be away. The others are told who is here.
-                fault = error
-        await self.presence.note()
-        await self.leases.flush_live()
-        if fault is not None:
-            raise fault
+                faults.append(error)
+        try:
+            await self.presence.note()
+        except Unavailable as error:
+            faults.append(error)
+        await self.leases.flush_live(is_noted=not self.presence.has_unnoted)
+        if faults:
+            raise faults[0]
 
     @property
     def postponed(self) -> dict[str, int]:

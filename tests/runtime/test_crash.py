@@ -318,6 +318,7 @@ async def test_who_is_asserted_while_the_node_learns_that_it_was_lost_is_told_to
 ) -> None:
     async with place(1, is_fenced=False) as cluster:
         alice, session, _ = await opened(cluster, 0)
+        await until(lambda: not alice.connection._is_busy)
         node = cluster.nodes[0]
         await node.leases.flush()
         await node.tasks.stop()

@@ -1,11 +1,15 @@
-"""The server with the register of nodes is away, and others of the same Redis Cluster are not."""
+"""One server of a Redis Cluster is away, that of the register of nodes above all, and others are not."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
+from gateway.runtime import leases as leases_module
 from gateway.runtime.node import Node
 from store.errors import Unavailable
 from store.live import LOST_MS, Roll, life_of
-from store.types import NodeEntry
+from store.types import ConnectionEntry, NodeEntry
 from tests.runtime.conftest import Place
 from tests.runtime.nodes import Cluster
 from tests.runtime.test_crash import brisk, buried
@@ -142,3 +146,55 @@ async def test_who_was_cut_off_for_longer_than_lost_nodes_are_remembered_is_back
         await node.leases.flush()
         await until(lambda: told(olga, "bob") == ["join", "join"])
         assert await attached(cluster, session) == {olga.connection.id, bob.connection.id}
+
+
+async def test_while_it_cannot_be_noted_who_leaves_others_are_written_and_those_wait(place: Place) -> None:
+    async with place(1, is_fenced=False) as cluster:
+        olga, bob, session = await couple(cluster)
+        node = cluster.nodes[0]
+        note = node.live.note_leaving
+
+        async def away(*given: Any, **more: Any) -> None:
+            raise Unavailable("away")
+
+        node.live.note_leaving = away  # type: ignore[method-assign]
+        postponed = node.postponed.get("leases", 0)
+        bob.vanish()
+        await cluster.live.forget([olga.connection.entry])
+        node.leases.changed(olga.connection)
+        # Whoever was to be told to have left would not be, if this node died now.
+        await until(lambda: attached_is(cluster, session, {olga.connection.id, bob.connection.id}))
+        await until(lambda: node.postponed["leases"] > postponed)
+        node.live.note_leaving = note  # type: ignore[method-assign]
+        await until(lambda: attached_is(cluster, session, {olga.connection.id}))
+        await until(lambda: told(olga, "bob") == ["join", "leave"])
+
+
+async def test_those_who_cannot_be_taken_out_do_not_keep_others_in(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "BATCH", 3)
+    async with place(1, is_fenced=False) as cluster:
+        clients = [(await opened(cluster, 0, f"u{n}"))[0] for n in range(8)]
+        node = cluster.nodes[0]
+        forget = node.live.forget
+
+        async def first_ones_away(entries: Sequence[ConnectionEntry]) -> None:
+            await forget([entry for entry in entries if entry.user not in ("u0", "u1")])
+            if any(entry.user in ("u0", "u1") for entry in entries):
+                raise Unavailable("away")
+
+        node.live.forget = first_ones_away  # type: ignore[method-assign]
+        for client in clients:
+            client.vanish()
+
+        async def others_are_gone() -> bool:
+            return [await indexed(cluster, f"u{n}") for n in range(2, 8)] == [[]] * 6
+
+        await until(others_are_gone)
+        node.live.forget = forget  # type: ignore[method-assign]
+
+        async def all_are_gone() -> bool:
+            return [await indexed(cluster, f"u{n}") for n in range(8)] == [[]] * 8
+
+        await until(all_are_gone)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from store.live import Leave, Live, Remains
+from store.live import LOST_MS, Leave, Live, Remains
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
 from tests.store.backends.timed import Timed
 from tests.store.making import NOW, entry
@@ -249,7 +249,7 @@ async def test_everything_may_be_lost_in_the_middle_of_it(timed_live: Timed[Live
     await asserted(live, of("n1/a", "c1", sessions=("s",)))
     await lost(timed_live, node())
     remains = await take(live)
-    await timed_live.elapse(10 * CONNECTION_MS)
+    await timed_live.elapse(LOST_MS)
     assert not await live.release_lost(remains)
     assert (await take(live)).is_empty
     assert not await live.leave("t", "s", "alice")
