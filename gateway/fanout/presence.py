@@ -93,11 +93,6 @@ class Presence:
         """Whether there are leaves that are not announced yet."""
         return bool(self._leaving)
 
-    @property
-    def has_unnoted(self) -> bool:
-        """Whether somebody is about to be announced whom nobody else would announce."""
-        return bool(self._unnoted)
-
     async def note(self) -> None:
         """Note in the indexes who is about to be announced: others do it if this node dies. Unavailable.
 

@@ -230,6 +230,7 @@ class Node:
         self.lease.watch()
         # On a cluster only one server may be away: the others are told who is here all the same.
         faults: list[Unavailable] = []
+        is_noted = True
         if not self.lease.is_running:
             try:
                 await self.lease.renew()
@@ -238,8 +239,9 @@ class Node:
         try:
             await self.presence.note()
         except Unavailable as error:
+            is_noted = False
             faults.append(error)
-        await self.leases.flush_live(is_noted=not self.presence.has_unnoted)
+        await self.leases.flush_live(is_noted=is_noted)
         if faults:
             raise faults[0]
 
