@@ -49,7 +49,8 @@ async def test_a_session_of_somebody_else_is_answered_on_every_route_as_one_that
             path = re.sub(r"\{user\}", "bob", template.replace("{session}", id))
             where = f"/api/v1{path}{QUERIES.get(template, '')}"
             response = await api.call(method, where, user=stranger, body=body)
-            answers.append((response.status_code, response.json()))
+            # What was asked for may be named in the answer, as it was asked for.
+            answers.append((response.status_code, response.text.replace(id, "ID")))
         assert answers[0] == answers[1], (method, template)
         assert answers[0][0] in (403, 404), (method, template, answers)
     assert await api.data("GET", f"/api/v1/sessions/{session}", user="alice") == before

@@ -177,7 +177,8 @@ async def test_indexes_that_are_away_are_unavailable(api: Api, monkeypatch: pyte
 async def test_a_connection_is_found_by_its_id_by_its_user_and_operators(api: Api, connect: Open) -> None:
     session = await api.session("alice")
     id, _ = await connect("alice", session)
-    await eventually(api, "/users/alice/connections", "connections", 1, user="alice")
+    # What it is attached to is written behind the answer that it is.
+    await eventually(api, f"/sessions/{session}/connections", "connections", 1, user="alice")
     for user in ("alice", "olga!"):
         data = await api.data("GET", f"/api/v1/connections/{id}", user=user)
         connection = data["connection"]
