@@ -8,7 +8,7 @@ from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.patience import limited
 from gateway.runtime.searching import Matches, Query
 from gateway.runtime.sessions import SessionSpec, Sight
-from gateway.runtime.whereabouts import Delivery
+from gateway.runtime.whereabouts import Delivery, Ending
 from store.log import Log
 from store.types import Change, ConnectionEntry, Cursor, EventPage, Listing, Member, Role, Session
 
@@ -112,6 +112,14 @@ class BoundedWhereabouts:
     async def connection(self, identity: Identity, connection: str) -> ConnectionEntry:
         async with limited():
             return await self._whereabouts.connection(identity, connection)
+
+    async def disconnect(self, identity: Identity, connection: str) -> Ending:
+        async with limited():
+            return await self._whereabouts.disconnect(identity, connection)
+
+    async def disconnect_user(self, identity: Identity, user: str) -> Ending:
+        async with limited():
+            return await self._whereabouts.disconnect_user(identity, user)
 
     async def connections_of_user(self, identity: Identity, user: str) -> list[ConnectionEntry]:
         async with limited():

@@ -15,7 +15,7 @@ from gateway.runtime.messages import NewMessage, Page, Posted
 from gateway.runtime.migrations import Document, Kind
 from gateway.runtime.searching import Matches, Query
 from gateway.runtime.sessions import SessionSpec, Sight
-from gateway.runtime.whereabouts import Delivery
+from gateway.runtime.whereabouts import Delivery, Ending
 from store.types import Change, ConnectionEntry, Cursor, EventPage, Listing, Member, Role, Session
 
 
@@ -87,6 +87,12 @@ class WhereaboutsService(Protocol):
 
     async def connection(self, identity: Identity, connection: str) -> ConnectionEntry:
         """A connection by its id."""
+
+    async def disconnect(self, identity: Identity, connection: str) -> Ending:
+        """Close a connection."""
+
+    async def disconnect_user(self, identity: Identity, user: str) -> Ending:
+        """Close all connections of a user."""
 
     async def connections_of_user(self, identity: Identity, user: str) -> list[ConnectionEntry]:
         """A user's connections."""

@@ -17,6 +17,7 @@ from gateway.auth.policy import is_operator
 from gateway.errors import TooLarge
 from gateway.ids import is_name
 from gateway.protocol import frames
+from gateway.runtime.whereabouts import Ending
 from store.types import EMPTY_OBJECT, ConnectionEntry
 
 _PAGE: Final = 50
@@ -71,6 +72,18 @@ class WhereaboutsRoutes:
         entry = await self._services.whereabouts.connection(identity, request.path_params["connection"])
         return answer({"connection": _shown(identity, entry)})
 
+    async def disconnect(self, request: Request) -> Response:
+        """DELETE /connections/{id} — close it (4504): its client does not come back by itself."""
+        identity = await identify(request, self._services)
+        connection: str = request.path_params["connection"]
+        return _ended(await self._services.whereabouts.disconnect(identity, connection))
+
+    async def disconnect_user(self, request: Request) -> Response:
+        """POST /users/{user}/disconnect — close all connections of a user."""
+        identity = await identify(request, self._services)
+        user: str = request.path_params["user"]
+        return _ended(await self._services.whereabouts.disconnect_user(identity, user))
+
     async def of_user(self, request: Request) -> Response:
         """GET /users/{user}/connections — those of one user, oldest first."""
         identity = await identify(request, self._services)
@@ -100,6 +113,13 @@ class WhereaboutsRoutes:
         user: str = request.path_params["user"]
         self._services.whereabouts.signal(identity, user, body.name, data)
         return answer({"user": user, "name": body.name}, status=202, message="Signal passed on")
+
+
+def _ended(ending: Ending) -> Response:
+    data = {"connections": ending.connections, "open": ending.open}
+    if ending.open:
+        return answer(data, status=202, message="Not all have closed yet: ask again")
+    return answer(data, message="Disconnected")
 
 
 def _connections(identity: Identity, entries: list[ConnectionEntry]) -> Response:

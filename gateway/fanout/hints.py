@@ -77,7 +77,22 @@ class RevokedHint(msgspec.Struct, frozen=True, tag=7, array_like=True):
     before: int
 
 
-Hint = MessageHint | SignalHint | ChangedHint | EndedHint | SupersededHint | MemberHint | RevokedHint
+class DisconnectHint(msgspec.Struct, frozen=True, tag=8, array_like=True):
+    """Connections of the channel's user are to be closed: one of them, or (empty) all there are."""
+
+    connection: str = ""
+
+
+Hint = (
+    MessageHint
+    | SignalHint
+    | ChangedHint
+    | EndedHint
+    | SupersededHint
+    | MemberHint
+    | RevokedHint
+    | DisconnectHint
+)
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Hint]] = msgspec.msgpack.Decoder(Hint)

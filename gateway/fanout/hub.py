@@ -40,6 +40,9 @@ class Listener(Protocol):
     def revoked(self, before: int) -> None:
         """Tokens issued before this moment (epoch ms) are no longer good."""
 
+    def disconnected(self) -> None:
+        """Somebody who may has ended the connection."""
+
 
 class _Opening:
     """What was heard of a session while its room was being opened, or somebody about to attach to it."""
@@ -64,7 +67,7 @@ class _Opening:
                 self.epoch = max(self.epoch, epoch)
             case hints.EndedHint():
                 self.ends += 1
-            case hints.SignalHint() | hints.RevokedHint():
+            case hints.SignalHint() | hints.RevokedHint() | hints.DisconnectHint():
                 pass
             case _:
                 assert_never(hint)
@@ -135,7 +138,7 @@ class Hub:
             case hints.SupersededHint(frame, epoch, by):
                 self.settled.unsettle(room.id)
                 self.supersede(room, frame, epoch, by)
-            case hints.RevokedHint():
+            case hints.RevokedHint() | hints.DisconnectHint():
                 pass
             case _:
                 assert_never(hint)
@@ -147,6 +150,8 @@ class Hub:
                 listener.revoked(hint.before)
             elif isinstance(hint, hints.SignalHint):
                 listener.outlet.put_ephemeral(hint.frame)
+            elif isinstance(hint, hints.DisconnectHint) and hint.connection in ("", listener.id):
+                listener.disconnected()
 
     # -- users
 

@@ -43,6 +43,10 @@ class Publisher:
         """Something ephemeral for all connections of a user."""
         self._bus.offer(hints.user_channel(tenant, user), hints.encode(hints.SignalHint(frame)))
 
+    def disconnect(self, tenant: str, user: str, connection: str = "") -> None:
+        """Connections of the user are to be closed, wherever they are: one, or all."""
+        self._bus.offer(hints.user_channel(tenant, user), hints.encode(hints.DisconnectHint(connection)))
+
     def revoked(self, tenant: str, user: str, before: int) -> None:
         """Tokens of the user issued before `before` are worthless."""
         self._bus.offer(hints.user_channel(tenant, user), hints.encode(hints.RevokedHint(before)))

@@ -187,6 +187,13 @@ class Connection:
         if self.identity is not None and self.identity.issued_at < before:
             self.refuse(errors.Unauthenticated("this token has been revoked: sign in again"))
 
+    def disconnected(self) -> None:
+        """Its user or an operator has ended it: its client is not to come back by itself."""
+        if not self.is_over:
+            self.hang(
+                CloseCode.DISCONNECTED_BY_OPERATOR, "this connection was ended by its user or an operator"
+            )
+
     # -- what the rest of the runtime does with a connection
 
     @property

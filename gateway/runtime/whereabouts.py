@@ -1,6 +1,7 @@
 """Who is where: connections and users as the live indexes know them, on every node. Soft state."""
 
-from typing import NamedTuple
+import asyncio
+from typing import Final, NamedTuple
 
 from gateway import errors, ids
 from gateway.auth.identity import Identity
@@ -15,12 +16,25 @@ from store.live import Live
 from store.records import Records
 from store.types import ConnectionEntry, Cursor, Listing
 
+# What is waited for the end of connections: their nodes write the indexes four times a second, and a client
+# that does not answer the close is cut off later than that. Asked again in between, since hints may be lost.
+LOOK_S: Final = 0.1
+LOOKS: Final = 20
+LOOKS_PER_ASKING: Final = 5
+
 
 class Delivery(NamedTuple):
     """How far each member has received and read, who has not begun with zeros; `head`: how far one can."""
 
     head: int
     cursors: list[Cursor]
+
+
+class Ending(NamedTuple):
+    """How many connections there were, and how many of them are open still."""
+
+    connections: int
+    open: int
 
 
 class Whereabouts:
@@ -88,6 +102,29 @@ class Whereabouts:
         _check_user(identity, user)
         with translated():
             return await self._records.list_for(identity.tenant, user, before=before, limit=limit)
+
+    async def disconnect(self, identity: Identity, connection: str) -> Ending:
+        """Close one connection, on whichever node it is."""
+        return await self._end([await self.connection(identity, connection)], connection)
+
+    async def disconnect_user(self, identity: Identity, user: str) -> Ending:
+        """Close all connections of a user, on every node."""
+        return await self._end(await self.connections_of_user(identity, user))
+
+    async def _end(self, entries: list[ConnectionEntry], connection: str = "") -> Ending:
+        """Ask their nodes until the indexes know them no more, or it has taken too long."""
+        left = list(entries)
+        for turn in range(LOOKS):
+            if not left:
+                break
+            if turn % LOOKS_PER_ASKING == 0:
+                # Again after a while: the bus may have lost it.
+                self._publisher.disconnect(left[0].tenant, left[0].user, connection)
+            await asyncio.sleep(LOOK_S)
+            found = await self._live.connections_of_user(left[0].tenant, left[0].user)
+            known = {entry.id for entry in found}
+            left = [entry for entry in left if entry.id in known]
+        return Ending(len(entries), len(left))
 
     def signal(self, identity: Identity, user: str, name: str, data: bytes) -> None:
         """Tell all connections of a user something that nobody stores; who hears it is not known."""

@@ -1,5 +1,6 @@
 """Who is where over HTTP: presence, connections, delivery, heartbeats, by session, connection and user."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -30,7 +31,8 @@ async def connected(api: Api, user: str, *sessions: str) -> AsyncIterator[tuple[
 
     await until(lambda: bool(outlet.frames) and attached() == len(sessions))
     yield connection.id, outlet
-    connection.on_closed(1000)
+    if not connection.is_closed:
+        connection.on_closed(1000)
 
 
 @pytest.fixture
@@ -239,3 +241,53 @@ async def test_who_may_signal_to_a_user_and_what(api: Api) -> None:
         problem_of(await api.call("POST", path, user="alice", body=wrong), 422, "bad_request")
     large = {"name": "x", "data": {"a": "x" * 20_000}}
     problem_of(await api.call("POST", path, user="alice", body=large), 413, "too_large")
+
+
+# -- connections ended
+
+
+async def gone(api: Api, outlet: ListOutlet, id: str) -> None:
+    """Play the client that answers the close."""
+    await until(lambda: outlet.closed is not None)
+    api.gateway.node.connections[id].on_closed(4504)
+
+
+async def test_a_connection_is_ended_and_the_users_others_go_on(api: Api, connect: Open) -> None:
+    (first, outlet), (second, other) = [await connect("alice"), await connect("alice")]
+    for stranger in ("bob", "olga@acme!"):
+        response = await api.call("DELETE", f"/api/v1/connections/{first}", user=stranger)
+        problem_of(response, 404, "not_found")
+    await eventually(api, "/users/alice/connections", "connections", 2, user="alice")
+    call = api.data("DELETE", f"/api/v1/connections/{first}", user="alice")
+    data, _ = await asyncio.gather(call, gone(api, outlet, first))
+    assert data == {"connections": 1, "open": 0}
+    assert outlet.closed is not None
+    assert outlet.closed[0] == 4504
+    assert other.closed is None
+    (entry,) = await told(api, "/users/alice/connections", "connections", user="alice")
+    assert entry["id"] == second
+    problem_of(await api.call("DELETE", f"/api/v1/connections/{first}", user="alice"), 404, "not_found")
+
+
+async def test_all_connections_of_a_user_are_ended_and_nobody_elses(api: Api, connect: Open) -> None:
+    mine = [await connect("alice"), await connect("alice")]
+    _, other = await connect("bob")
+    await eventually(api, "/users/alice/connections", "connections", 2, user="alice")
+    for stranger in ("bob", "mallory"):
+        response = await api.call("POST", "/api/v1/users/alice/disconnect", user=stranger)
+        problem_of(response, 404, "not_found")
+    call = api.data("POST", "/api/v1/users/alice/disconnect", user="olga!")
+    data, *_ = await asyncio.gather(call, *(gone(api, outlet, id) for id, outlet in mine))
+    assert data == {"connections": 2, "open": 0}
+    assert other.closed is None
+    assert await told(api, "/users/alice/connections", "connections", user="alice") == []
+    none = await api.data("POST", "/api/v1/users/alice/disconnect", user="olga@acme!")
+    assert none == {"connections": 0, "open": 0}
+
+
+async def test_who_does_not_answer_the_close_is_said_to_be_open_still(api: Api, connect: Open) -> None:
+    _, outlet = await connect("alice")
+    await eventually(api, "/users/alice/connections", "connections", 1, user="alice")
+    data = await api.data("POST", "/api/v1/users/alice/disconnect", user="alice", status=202)
+    assert data == {"connections": 1, "open": 1}
+    assert outlet.closed is not None
