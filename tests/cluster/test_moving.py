@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from session_gateway_client import Options, Session, connect
 from tests.clients.test_javascript import packages as packages
 from tests.cluster.rolling import Mover
 from tests.cluster.test_leaving import mover
@@ -174,6 +175,25 @@ async def test_a_session_on_three_nodes_is_brought_together_on_one_and_nobody_no
         await run.nobody_noticed(ground)
 
 
+@asynccontextmanager
+async def signalling(node: GatewayProcess, session: str) -> AsyncIterator[None]:
+    """Bob, who makes a sign 20 times a second, and says nothing."""
+    stop = asyncio.Event()
+    client = connect(node.ws_url, token=node.token("bob"), options=Options(proxy=None))
+
+    async def sign(attached: Session) -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            attached.signal("sign", {"n": count})
+            await later(0.05)
+
+    async with client, asyncio.TaskGroup() as group:
+        group.create_task(sign(await client.attach(session)), name="bob makes signs")
+        yield
+        stop.set()
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 @pytest.mark.parametrize("is_reachable", [True, False], ids=["to the target", "who cannot reach the target"])
@@ -186,13 +206,18 @@ async def test_the_javascript_client_is_moved_and_never_away(
         headers = {"Authorization": f"Bearer {first.token('alice')}"}
         async with httpx.AsyncClient(trust_env=False, base_url=first.url, headers=headers) as http:
             made = await http.post("/api/v1/sessions", json={"persistent": True})
-        session = made.json()["data"]["session"]["id"]
-        async with mover(first.ws_url, first.token("alice"), session) as told:
+            session = made.json()["data"]["session"]["id"]
+            await http.put(f"/api/v1/sessions/{session}/members/bob", json={"role": "writer"})
+        async with (
+            signalling(second, session),
+            mover(first.ws_url, first.token("alice"), session) as told,
+        ):
+            await until(lambda: any("signal" in each for each in told), within=10, what="bob is heard")
             task = await call(second, "POST", "/users/alice/migrate", json={"node": "n2"})
             (outcome,) = (await done(second, task))["outcomes"]
             expected = ("moved", "n2") if is_reachable else ("refused", "n1")
             assert (outcome["outcome"], outcome["node"]) == expected
-            await until_counts(world, [0, 1] if is_reachable else [1, 0])
+            await until_counts(world, [0, 2] if is_reachable else [1, 1])  # bob is at the second
             await later(0.5)
     assert [each["state"] for each in told if "state" in each] == ["online", "closed"]
     assert not [each for each in told if "error" in each]
@@ -201,6 +226,8 @@ async def test_the_javascript_client_is_moved_and_never_away(
     assert seqs == list(range(1, said + 1))
     assert sorted(each["ack"] for each in told if "ack" in each) == seqs
     assert [each["event"] for each in told if "event" in each] == []
+    signals = [each["signal"] for each in told if "signal" in each]
+    assert signals == list(range(signals[0], signals[0] + len(signals)))
 
 
 @pytest.mark.timeout(120)
