@@ -23,6 +23,8 @@ from tests.waiting import later, until
 TRUE_WITHIN_S: Final = 15.0
 SIZE: Final = Size(clients=45, sessions=15)
 RATE: Final = 40.0
+# A lease of 10 s, renewed every 2.
+FOUND_AFTER_S: Final = 8.0
 # Clients that come back while what they left is being cleaned up.
 STORM_AFTER_S: Final = 9.0
 
@@ -127,6 +129,7 @@ async def test_a_node_that_is_back_at_once_under_its_name_keeps_what_is_new(
                 died = time.monotonic()
                 await last.start()
                 await until(lambda: all(one.node == "n3" and one.is_live for one in back), within=10)
+                back_s = time.monotonic() - died
                 took = await true_since(run, died)
                 await until(lambda: set(leaves(run, lost)) == {1}, within=2, what="leaves are told")
                 # And stays so: nothing of the new life is taken for the old one's.
@@ -137,7 +140,8 @@ async def test_a_node_that_is_back_at_once_under_its_name_keeps_what_is_new(
         finally:
             await asyncio.gather(*(speaker.leave() for speaker in lost))
         assert await run.verdict() == []
-        assert set(leaves(run, back)) == {0}
+        # Where it took longer to start than to be found lost, they were gone for a moment.
+        assert back_s > FOUND_AFTER_S or set(leaves(run, back)) == {0}
         print(f"\nrestarted at once: indexes true after {took:.1f} s")
 
 
