@@ -89,6 +89,26 @@ async def test_while_the_indexes_are_away_a_user_has_no_more_than_twice_the_limi
         assert [each.outlet.closed for each in (*clients[1:], other)] == [None] * 5
 
 
+async def test_the_token_of_who_was_handed_over_is_not_written_again_when_they_go(place: Place) -> None:
+    async with place(1) as cluster:
+        old, _, token = await opened(cluster, 0)
+        new, its_own = await resumed(cluster, 0, token)
+        await new.next("live")
+        resumption, kept = cluster.nodes[0].resumption, list[str]()
+        keep = resumption.keep
+
+        async def watched(records: Any) -> set[str]:
+            kept.extend(each for each, _ in records)
+            return await keep(records)
+
+        resumption.keep = watched  # type: ignore[method-assign]
+        for client in (old, new):
+            client.vanish(1000)
+        await flushed(cluster)
+        # Redis knows that it was used only for as long as it has its data.
+        assert kept == [its_own]
+
+
 async def test_an_assertion_that_was_late_for_a_move_is_taken_back(place: Place) -> None:
     async with place(2) as cluster:
         old, session, token = await opened(cluster, 0)
