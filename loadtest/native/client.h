@@ -3,8 +3,10 @@
 #define CLIENT_H
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,18 +37,34 @@ static void push(int fd, const void *data, size_t n) {
     }
 }
 
-/* Connect and ask for a WebSocket. */
-static int dial(const char *host, int port, const char *path) {
+/* Begin to connect; the socket can be written to when that is done. */
+static int reach(const char *host, int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     inet_pton(AF_INET, host, &address.sin_addr);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (fd < 0 || (connect(fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)) fail("connect");
+    return fd;
+}
+
+/* Ask for a WebSocket on what has been connected, and block from here on. */
+static void ask(int fd, const char *host, int port, const char *path) {
     char request[512];
-    int one = 1, n = snprintf(request, sizeof request,
+    int one = 1, fault = 0, n = snprintf(request, sizeof request,
         "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", path, host, port);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
+    socklen_t size = sizeof fault;
+    getsockopt(fd, SOL_SOCKET, SO_ERROR, &fault, &size);
+    if ((errno = fault) || fcntl(fd, F_SETFL, 0)) fail("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     push(fd, request, (size_t)n);
+}
+
+/* Connect and ask for a WebSocket. */
+static inline int dial(const char *host, int port, const char *path) {
+    int fd = reach(host, port);
+    struct pollfd connected = {.fd = fd, .events = POLLOUT};
+    if (poll(&connected, 1, -1) < 0) fail("connect");
+    ask(fd, host, port, path);
     return fd;
 }
 

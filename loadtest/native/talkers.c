@@ -29,7 +29,7 @@ struct room {
 };
 
 struct talker {
-    int fd, port, room;
+    int fd, port, room, asked;
     enum { AWAY, DIALLED, GREETING, LIVE } state;
     char *token, resume[128];
     long long seq, begun; /* the last message it has; when it began to come */
@@ -127,8 +127,9 @@ static void greet(struct talker *t) {
 
 static void come(struct talker *t, int port) {
     t->begun = now_us(), t->port = port, t->state = DIALLED, t->pending = 0;
-    t->fd = dial("127.0.0.1", port, "/ws");
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)(t - talkers)};
+    /* A server that cannot keep up lets them wait, and nobody else. */
+    t->fd = reach("127.0.0.1", port), t->asked = 0;
+    struct epoll_event event = {.events = EPOLLOUT, .data.u32 = (uint32_t)(t - talkers)};
     epoll_ctl(poll_fd, EPOLL_CTL_ADD, t->fd, &event);
 }
 
@@ -245,6 +246,13 @@ static size_t take(struct talker *t, char *data, size_t n, long long now) {
 }
 
 static void hear(struct talker *t) {
+    if (!t->asked) {
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)(t - talkers)};
+        ask(t->fd, "127.0.0.1", t->port, "/ws");
+        epoll_ctl(poll_fd, EPOLL_CTL_MOD, t->fd, &event);
+        t->asked = 1;
+        return;
+    }
     size_t n = t->rest_bytes;
     memcpy(sink, t->rest, n);
     ssize_t got = recv(t->fd, sink + n, SINK - n, MSG_DONTWAIT);
