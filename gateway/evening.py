@@ -9,7 +9,10 @@ import msgspec
 from gateway.exchange import ExchangeFailed, Question, exchange
 
 PATH: Final = "/api/v1/nodes/rebalance"
+NODES: Final = "/api/v1/nodes"
 LOOK_S: Final = 1.0
+# Each node says every 2 s how many connections it has: before that the counts are of a moment before the end.
+COUNTED_S: Final = 3.0
 # A node that does not answer is asked again, and for no longer than this.
 PATIENCE: Final = 5
 _TIMEOUT_S: Final = 5.0
@@ -31,25 +34,24 @@ async def even_out(ops_url: str, tell: Callable[[str], None]) -> None:
         raise CannotEvenOut(told)
     said = ""
     while True:
-        state = await _look(ops_url)
+        state = await _look(ops_url + PATH)
         if (line := _progress(state)) != said:
             tell(line)
             said = line
         if state["state"] == "abandoned":
             raise CannotEvenOut(f"Node {state['node']}, which saw to it, was stopped: run this again.")
         if state["state"] != "running":
-            tell(f"done: {_shares(state['now'])}")
+            await asyncio.sleep(COUNTED_S)
+            tell(f"done: {_shares(await _look(ops_url + NODES))}")
             return
         await asyncio.sleep(LOOK_S)
 
 
-async def _look(ops_url: str) -> dict[str, Any]:
+async def _look(url: str) -> dict[str, Any]:
     why = ""
     for _ in range(PATIENCE):
         try:
-            answer = await exchange(
-                ops_url + PATH, Question("GET"), timeout_s=_TIMEOUT_S, most_bytes=_MOST_BYTES
-            )
+            answer = await exchange(url, Question("GET"), timeout_s=_TIMEOUT_S, most_bytes=_MOST_BYTES)
         except ExchangeFailed as error:
             why = str(error)
         else:
@@ -58,11 +60,11 @@ async def _look(ops_url: str) -> dict[str, Any]:
                 return state
             why = f"it answers {answer.status}"
         await asyncio.sleep(LOOK_S)
-    raise CannotEvenOut(_unreachable(ops_url, why) + " Who was asked to move does so all the same.")
+    raise CannotEvenOut(_unreachable(url, why) + " Who was asked to move does so all the same.")
 
 
-def _unreachable(ops_url: str, why: str) -> str:
-    return f"No node answers at {ops_url} ({why}): is it the operations port of a node on this machine?"
+def _unreachable(url: str, why: str) -> str:
+    return f"No node answers at {url} ({why}): is it the operations port of a node on this machine?"
 
 
 def _progress(state: dict[str, Any]) -> str:
@@ -73,5 +75,5 @@ def _progress(state: dict[str, Any]) -> str:
     )
 
 
-def _shares(counts: dict[str, int]) -> str:
-    return ", ".join(f"{node} {count}" for node, count in counts.items())
+def _shares(register: dict[str, Any]) -> str:
+    return ", ".join(f"{node['id']} {node['connections']}" for node in register["nodes"])

@@ -306,6 +306,7 @@ async def test_after_a_fourth_node_has_come_the_nodes_are_evened_out_and_nobody_
             assert (said.returncode, said.stderr) == (0, "")
             print(said.stdout)
             assert "15 of 15 moved, 0 refused, 0 timed out, 0 to go" in said.stdout
+            assert said.stdout.splitlines()[-1] == "done: n1 15, n2 15, n3 15, n4 15"
             await until_counts(world, [15, 15, 15, 15])
             await run.finish()
         await run.nobody_noticed(ground)
