@@ -44,11 +44,15 @@ _ROOMY: Final = {
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Who is connected: so many, so many of them in each session, a heartbeat of each in so many seconds."""
+    """Who is connected: so many, so many of them in each session, a heartbeat of each in so many seconds.
+
+    What they send is gathered for so many milliseconds.
+    """
 
     connections: int
     in_session: int
     heartbeat_s: float
+    gather_ms: int
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -138,6 +142,7 @@ async def measure(load: Load, seconds: float) -> tuple[Figures, Figures, float]:
             "GATEWAY_REDIS_URL": redis.url,
             "GATEWAY_DATABASE_URL": url,
             "GATEWAY_HEARTBEAT_MS": str(int(load.heartbeat_s * 1000)),
+            "GATEWAY_QUIET_GATHER_MS": str(load.gather_ms),
         }
         async with GatewayProcess(data, env=env) as gateway, floor("echo") as echo:
             database = psutil.Process(postgres.pid)
@@ -175,9 +180,10 @@ async def _measured(ground: Ground, load: Load, seconds: float) -> tuple[Figures
 @click.option("--in-session", default=1, show_default=True, help="Clients in each session, at most 10.")
 @click.option("--heartbeat-s", default=25.0, show_default=True, help="Seconds between two of one client.")
 @click.option("--seconds", default=50.0, show_default=True, help="How long to measure.")
-def heartbeats(connections: int, in_session: int, heartbeat_s: float, seconds: float) -> None:
+@click.option("--gather-ms", default=20, show_default=True, help="GATEWAY_QUIET_GATHER_MS of the gateway.")
+def heartbeats(connections: int, in_session: int, heartbeat_s: float, seconds: float, gather_ms: int) -> None:
     """CPU of a gateway on Redis, and of Redis, for connections that only heartbeat; scaled to 20,000."""
-    empty, full, kib = uvloop.run(measure(Load(connections, in_session, heartbeat_s), seconds))
+    empty, full, kib = uvloop.run(measure(Load(connections, in_session, heartbeat_s, gather_ms), seconds))
     click.echo(f"{'nobody':>12}  {empty}")
     click.echo(f"{connections:>12,}  {full}")
     idle = empty.gateway_s / empty.seconds
