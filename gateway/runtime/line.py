@@ -5,6 +5,7 @@ obeys finds room. Nobody is remembered; who ignores it has the chance of everybo
 """
 
 import asyncio
+import logging
 import math
 import random
 from collections import deque
@@ -21,6 +22,8 @@ LEAD_S: Final = 0.25
 # more is made up for: a loop that is busy, or is not run, wakes late, and would lose what was due meanwhile.
 _BURST_S: Final = 0.05
 _LATE_S: Final = 0.25
+
+_log = logging.getLogger(__name__)
 
 Later = Callable[[float, Callable[[], None]], object]
 
@@ -96,10 +99,18 @@ class Line:
                 self._later(wait, self._serve)
                 return
             # A place that nobody uses, because they have gone, is the next one's.
-            if self._waiting.popleft()():
+            if self._enters(self._waiting.popleft()):
                 self.admitted += 1
                 self._due += self._pace_s
                 self._entered.append(self._monotonic())
+
+    def _enters(self, enter: Callable[[], bool]) -> bool:
+        try:
+            return enter()
+        except Exception:
+            # A bug with one of them: those behind have no other who would wake them.
+            _log.exception("whoever was let in failed")
+            return True
 
     def _wait_s(self, late_s: float) -> float:
         """The seconds until one more may enter: at the pace, and never more than the rate within a second."""

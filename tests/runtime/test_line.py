@@ -190,3 +190,21 @@ def test_a_line_made_longer_by_nobody_is_forgotten() -> None:
     crowd.time.run()
     assert max(crowd.in_at) - 100.0 <= 2.0
     assert not crowd.told
+
+
+def test_whoever_fails_when_let_in_keeps_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    time = Time()
+    line = Line(10, 30.0, time.monotonic, time.later)
+    entered: list[int] = []
+
+    def enter(number: int) -> bool:
+        entered.append(number)
+        if number == 1:
+            raise RuntimeError("a bug")
+        return True
+
+    for number in range(3):
+        line.join(lambda number=number: enter(number))  # type: ignore[misc]
+    time.run()
+    assert entered == [0, 1, 2]
+    assert [record.exc_info is not None for record in caplog.records] == [True]
