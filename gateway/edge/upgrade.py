@@ -59,6 +59,7 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
         self._is_head = True  # no complete request head yet
         self._patience = _Patience(self)
         self._is_in_line = False
+        self._tail = b""  # what came with a request that waits in the line
         self._wait_for(self.edge.limits.handshake_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -129,17 +130,28 @@ class _EdgeHttpProtocol(HttpToolsProtocol):
             self._reject(request)
             return
         self._is_in_line = True
-        put_off_s = edge.admission.line.join(lambda: self._enter(asked, request, tail))
+        self._tail = tail
+        address = address_of(request.ip)
+        # One who waits is one of its address already, or the line would be full of a single one's.
+        edge.admission.enter(address)
+        put_off_s = edge.admission.line.join(lambda: self._enter(asked, request, address))
         if put_off_s is not None:
+            edge.admission.leave(address)
             # Whole seconds are all that the header can say.
             self._reject(Rejection(503, _BUSY, retry_after_s=math.ceil(put_off_s)))
+        elif self._is_in_line and len(tail) > edge.limits.request_head_bytes:
+            # RFC 6455 4.1: a client awaits the answer before it sends. It has not, and we keep no more.
+            self._tail = b""
+            self._reject(_TOO_LARGE)
         elif self._is_in_line:
             # For 1.5 s at most; what else it sends stays in the kernel for as long.
             self.transport.pause_reading()
 
-    def _enter(self, asked: Asked, request: UpgradeRequest, tail: bytes) -> bool:
+    def _enter(self, asked: Asked, request: UpgradeRequest, address: str) -> bool:
         """The turn of this request has come. Whether it has used its place."""
         self._is_in_line = False
+        tail, self._tail = self._tail, b""
+        self.edge.admission.leave(address)
         if self.transport.is_closing():
             return False
         self.transport.resume_reading()

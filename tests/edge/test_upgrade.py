@@ -169,6 +169,29 @@ async def test_who_waits_is_no_way_around_the_limit_of_an_address(serve: Start) 
     assert sorted(answer.status for answer in answers) == [101, 101, 429, 429]
 
 
+async def test_one_address_does_not_fill_the_line(serve: Start) -> None:
+    served = await serve(accepts_per_s=20, connections_per_address=3, trusted_proxies=("127.0.0.1",))
+    line = served.edge.admission.line
+    crowd = [await served.dial() for _ in range(60)]
+    for peer in crowd:
+        peer.send(request(x_forwarded_for="192.0.2.9"))
+    await until(lambda: served.edge.counters.rejected[429] == 57)
+    assert (line.put_off, line.is_full) == (0, False)
+    stranger = await served.dial()
+    assert (await stranger.ask(request(x_forwarded_for="198.51.100.1"))).status == 101
+
+
+async def test_who_waits_and_says_more_than_a_head_may_hold_is_refused(serve: Start) -> None:
+    served = await serve(accepts_per_s=2, request_head_bytes=4096)
+    await served.connect()
+    late = await served.dial()
+    late.send(request(), b"x" * 5000)
+    assert (await late.answer()).status == 413
+    # Its place is the next one's.
+    assert (await (await served.dial()).upgrade()).status == 101
+    assert served.edge.admission.line.admitted == 2
+
+
 async def test_who_gives_up_in_the_line_has_used_no_place(serve: Start) -> None:
     served = await serve(accepts_per_s=2)
     await served.connect()
