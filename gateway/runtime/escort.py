@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # moved: it resumed on the target. refused: it came back elsewhere, or not at all. timed_out: neither in time.
 Outcome = Literal["moved", "refused", "timed_out"]
 
-# Connections of all tasks of one node. Above it a task is refused: a node is asked of all of them, each tick.
+# Connections of all tasks of one node, one of two tasks twice. Above it a task is refused: a node is asked of
+# all of them, each tick.
 STEPS: Final = 2_000
 # Of one message: 20 KiB.
 PART: Final = 500
@@ -83,7 +84,7 @@ class Escort:
     @property
     def room(self) -> int:
         """How many more there may be."""
-        return STEPS - len(self._steps)
+        return STEPS - sum(map(len, self._steps.values()))
 
     @property
     def deadline_s(self) -> float:

@@ -250,10 +250,10 @@ class Migrations:
             self._node.spawn(self._see_to_all())
 
     async def _see_to_all(self) -> None:
-        """Go round until nothing is under way."""
+        """Go round until nothing is under way, and others know of it."""
         next_write = 0.0
         try:
-            while self._running or self.rebalance.is_running:
+            while self._is_under_way or self._unwritten or self.rebalance.is_to_be_told:
                 await self._look()
                 names = [node.id for node in self._nodes]
                 self._escort.tick(names)
@@ -261,12 +261,16 @@ class Migrations:
                 for task in list(self._running.values()):
                     self._note(task)
                 now = self._node.clock.monotonic()
-                if now >= next_write or not (self._running or self.rebalance.is_running):
+                if now >= next_write or not self._is_under_way:
                     next_write = now + WRITE_S
                     await self._write_all()
-                await asyncio.sleep(TICK_S)
+                await asyncio.sleep(TICK_S if self._is_under_way else WRITE_S)
         finally:
             self._is_turning = False
+
+    @property
+    def _is_under_way(self) -> bool:
+        return bool(self._running) or self.rebalance.is_running
 
     async def _look(self) -> None:
         """Which nodes there are; while nobody says, those that were there last."""
@@ -302,7 +306,7 @@ class Migrations:
                 await self.rebalance.write()
 
     async def _write(self) -> None:
-        """Store what has changed, for other nodes. Unavailable: it is tried again with the next change."""
+        """Store what has changed, for other nodes. Unavailable: it is tried again."""
         for name in list(self._unwritten):
             task = self._running.get(name) or self._finished.get(name)
             self._unwritten.discard(name)

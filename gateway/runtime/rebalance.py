@@ -4,6 +4,7 @@ It is planned once: who is above its share gives its surplus, who is below takes
 and two nodes never send their clients to each other.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from gateway.protocol.replies import rfc3339
 from gateway.runtime.escort import CALM_PER_S, GONE_S, Escort, Step
 from gateway.runtime.node_channel import Pick, Picked
 from gateway.runtime.targets import Transfer, plan
-from gateway.runtime.task_record import KEPT_MS, Kept, fetched, is_under_way, promptly, stored
+from gateway.runtime.task_record import KEPT_MS, PATIENCE_MS, Kept, fetched, is_under_way, promptly, stored
 from store.errors import Unavailable
 from store.types import NodeEntry
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 # There is one of all nodes; it stands under this name, and under no tenant.
 NAME: Final = "rebalance"
 OF_THE_NODES: Final = ""
-# A node that names nobody for so long has nobody any more whom it could give, or is gone.
+# A node that names nobody for so long has nobody any more whom it could give, or is gone; so is one that is
+# not in the register for so long: it would be in it again with its next renewal.
 DRY_S: Final = 3.0
 # Beyond what its moves take at their pace.
 MARGIN_S: Final = 15.0
@@ -41,6 +43,7 @@ class _Giving:
         self.url = url
         self.left = transfer.count
         self.heard_at = now
+        self.seen_at = now  # both nodes, in the register
 
 
 class Rebalance:
@@ -123,8 +126,17 @@ class Rebalance:
         """Store how far it has come, if that has changed. Unavailable."""
         if not self._is_written:
             kept = Kept(self._ends_by, not self.is_running, self.document())
-            await self._node.live.put_task(OF_THE_NODES, NAME, stored(kept), ttl_ms=KEPT_MS)
-            self._is_written = True
+            self._is_written = True  # what changes while we write is written next
+            try:
+                await self._node.live.put_task(OF_THE_NODES, NAME, stored(kept), ttl_ms=KEPT_MS)
+            except (Unavailable, asyncio.CancelledError):
+                self._is_written = False
+                raise
+
+    @property
+    def is_to_be_told(self) -> bool:
+        """Whether others believe that it is under way still, or something else that is not true."""
+        return not self._is_written and self._node.clock.now_ms() < self._ends_by + PATIENCE_MS
 
     # -- its course
 
@@ -157,17 +169,22 @@ class Rebalance:
         if not self.is_running:
             return
         self._is_written = False
-        self._now = {node.id: node.connections for node in nodes}
+        if nodes:
+            self._now = {node.id: node.connections for node in nodes}
         for name, step in list(self._steps.items()):
             if step.outcome is not None:
                 self._counts[step.outcome] += 1
                 del self._steps[name]
         now = self._node.clock.monotonic()
-        staying = {node.id for node in nodes if not node.is_leaving}
+        here = {node.id for node in nodes}
+        leaving = {node.id for node in nodes if node.is_leaving}
         for giving in self._givings:
-            source, target = giving.transfer.source, giving.transfer.target
-            is_dry = now >= giving.heard_at + DRY_S or source not in staying or target not in staying
-            if is_dry or now >= self._end:
+            ends = {giving.transfer.source, giving.transfer.target}
+            if ends <= here:
+                giving.seen_at = now
+            # One that is not in the register may be there all the same: its data may have been lost.
+            is_dry = now >= min(giving.heard_at, giving.seen_at) + DRY_S
+            if is_dry or ends & leaving or now >= self._end:
                 giving.left = 0
         self._givings = [giving for giving in self._givings if giving.left]
         for source, keep in {(each.transfer.source, each.transfer.keep) for each in self._givings}:

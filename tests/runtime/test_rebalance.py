@@ -1,6 +1,7 @@
 """Nodes share their connections out anew: the surplus moves, once each, and it ends whatever clients do."""
 
 import asyncio
+import itertools
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from gateway.runtime import escort as escort_module
 from gateway.runtime import migrations as migrations_module
 from gateway.runtime import rebalance as rebalance_module
+from store.errors import Unavailable
+from store.types import NodeEntry
 from tests.runtime.conftest import Place
 from tests.runtime.movers import Mover, mover
 from tests.runtime.nodes import Cluster
@@ -185,3 +188,51 @@ async def test_one_whose_node_is_stopped_is_said_to_be_abandoned_and_another_may
         await cluster.nodes[2].stop()
         assert (await cluster.nodes[1].moves.evened_out())["state"] == "abandoned"
         assert (await cluster.nodes[1].moves.even_out())["node"] == "n2"
+
+
+async def test_a_register_that_names_nobody_for_a_moment_ends_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(2) as cluster:
+        movers = [await mover(cluster, 0, f"u{n}") for n in range(6)]
+        await settled(cluster)
+        live, looks = cluster.lives[1], itertools.count()
+        nodes = live.nodes
+
+        async def emptied() -> list[NodeEntry]:
+            # Redis has lost its data, and the nodes are in it again with their next renewals.
+            found: list[NodeEntry] = await nodes()
+            return [] if 1 <= next(looks) <= 4 else found
+
+        monkeypatch.setattr(live, "nodes", emptied, raising=False)
+        crowd = Crowd(movers)
+        try:
+            await cluster.nodes[1].moves.even_out()
+            done = await over(cluster, at=1)
+        finally:
+            await crowd.end()
+        assert (next(looks) > 5, done["moved"]) == (True, 3)
+
+
+async def test_one_that_ends_while_redis_takes_nothing_is_not_in_the_way_of_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place(2) as cluster:
+        movers = [await mover(cluster, 0, f"u{n}") for n in range(4)]
+        await settled(cluster)
+        live = cluster.lives[1]
+
+        async def refused(*_: object, **__: object) -> None:
+            raise Unavailable("away")
+
+        crowd = Crowd(movers)
+        try:
+            await cluster.nodes[1].moves.even_out()
+            with monkeypatch.context() as patch:
+                patch.setattr(live, "put_task", refused, raising=False)
+                await until(lambda: not cluster.nodes[1].moves.rebalance.is_running)
+                assert (await cluster.nodes[0].moves.evened_out())["state"] == "running"
+            assert (await over(cluster, at=0, within=3))["moved"] == 2
+        finally:
+            await crowd.end()
+        assert (await cluster.nodes[0].moves.even_out())["node"] == "n1"
