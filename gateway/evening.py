@@ -57,8 +57,12 @@ async def _look(url: str) -> dict[str, Any]:
         else:
             if answer.status == 200:
                 state: dict[str, Any] = msgspec.json.decode(answer.body)["data"]
-                return state
-            why = f"it answers {answer.status}"
+                if state.get("state") != "none":
+                    return state
+                # Begun on another node, which writes it to Redis again if that has lost its data.
+                why = "it knows of no rebalancing"
+            else:
+                why = f"it answers {answer.status}"
         await asyncio.sleep(LOOK_S)
     raise CannotEvenOut(_unreachable(url, why) + " Who was asked to move does so all the same.")
 
