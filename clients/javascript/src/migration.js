@@ -28,7 +28,7 @@ export class Migration {
   start() {
     const { slot_ms: slotMs = 0, deadline_ms: deadlineMs = 30_000 } = this.#frame;
     this.#timer = this.#surroundings.setTimeout(() => this.#open(), slotMs);
-    this.#deadlineTimer = this.#surroundings.setTimeout(() => this.#expire(), slotMs + deadlineMs);
+    this.#deadlineTimer = this.#surroundings.setTimeout(() => this.#expire(), deadlineMs);
   }
 
   /** Whether this connection is being left: what it says of its own end is no news. */
