@@ -221,8 +221,7 @@ class Crowd:
             for speaker in room.speakers:
                 if room.is_exclusive and not _is_silent(speaker, room.id):
                     await self._until(partial(_can_speak, speaker), within, "everybody back")
-                    speaker.take_over(room.id)
-                    await self._until(partial(_is_silent, speaker, room.id), within, "last words acked")
+                    await self._until(partial(_says_the_rest, speaker, room.id), within, "last words acked")
 
     async def answered(self, *, within: float) -> None:
         """Wait until every message is acked or refused."""
@@ -256,6 +255,13 @@ class Crowd:
 
 def _can_speak(speaker: Speaker) -> bool:
     return speaker.is_connected
+
+
+def _says_the_rest(speaker: Speaker, session: str) -> bool:
+    """Whether it has; as often as somebody takes the session from it who had asked before, it goes on."""
+    if not speaker.is_attaching(session):
+        speaker.take_over(session)
+    return _is_silent(speaker, session)
 
 
 def _is_silent(speaker: Speaker, session: str) -> bool:

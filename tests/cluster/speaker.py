@@ -59,6 +59,10 @@ class Speaker(Caller):
         if self.is_connected and session in self.superseded:
             self._attach(session)
 
+    def is_attaching(self, session: str) -> bool:
+        """Whether it waits for the answer to an attachment of this session."""
+        return any(asked.kind == "attach" and asked.session == session for asked in self._asked_for.values())
+
     def signal(self, session: str) -> None:
         """Send something ephemeral that tells when and where it was sent."""
         if session in self.attached and self._wire is not None and self._is_awake:
@@ -198,10 +202,9 @@ class Speaker(Caller):
         # Where it was when it asked: by now it may have been given more by the attachment before.
         asked = self._asked_for.get(frame.get("id", ""))
         since = self.cursors.get(session, 0) if asked is None or asked.since is None else asked.since
-        if asked is None and session in self.superseded:
-            # Its node has died before it had told others of that, so it is resumed here all the same; behind
-            # what was last seen, since the hello named no cursor for what it had lost.
-            since = min(since, frame["since"])
+        self._expect(
+            asked is not None or session not in self.superseded, "back what somebody else took over", frame
+        )
         self._expect(frame["since"] == since, f"attached elsewhere than behind {since}", frame)
         self.cursors[session] = since
         self._expect(frame["title"] == self.titles.get(session), "another session's title", frame)
