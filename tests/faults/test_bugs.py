@@ -14,7 +14,7 @@ from gateway.fanout.hints import Hint, MessageHint
 from gateway.fanout.hub import Hub
 from gateway.fanout.mending import Mender
 from gateway.fanout.room import Room
-from gateway.runtime import sending
+from gateway.runtime import messages
 from gateway.runtime.committer import Committer
 from gateway.runtime.leases import Leases
 from loadtest.servers.redis import RedisServer
@@ -135,7 +135,7 @@ def skipped_fence(patch: pytest.MonkeyPatch, run: Small) -> None:
     def unfenced(**fields: Any) -> Draft:
         return Draft(**{**fields, "epoch": None})
 
-    patch.setattr(sending, "Draft", unfenced)
+    patch.setattr(messages, "Draft", unfenced)
 
 
 def no_repair(patch: pytest.MonkeyPatch, run: Small) -> None:
