@@ -137,6 +137,8 @@ async def test_who_comes_too_fast_is_told_when_there_is_room(serve: Start) -> No
     assert told == [1, 2, 2, 3, 3, 4]
     line = served.edge.admission.line
     assert (line.admitted, line.put_off, line.waiting) == (4, 6, 0)
+    # Who was put off is none of its address any more.
+    assert served.edge.admission._open == {"127.0.0.1": 4}
 
 
 async def test_who_waits_for_a_turn_may_have_said_something_already(serve: Start) -> None:
