@@ -29,6 +29,14 @@ class VersionConflict(StoreError):
         self.version = version
 
 
+class TakenOver(StoreError):
+    """The exclusive session is not held under the epoch that the caller named; `epoch` is the present one."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the present epoch is {epoch}")
+        self.epoch = epoch
+
+
 class LimitReached(StoreError):
     """The write would exceed a quota; `limit` is the quota."""
 

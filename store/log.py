@@ -160,9 +160,10 @@ class Log(Protocol):
     ) -> Session | None:
         """End a session, version + 1, exactly one terminal event. None: it had ended, or is unknown."""
 
-    async def take_over(self, tenant: str, session: str) -> int:
+    async def take_over(self, tenant: str, session: str, *, held: int | None = None) -> int:
         """Raise the epoch of an exclusive session by one and return it. NotFound; Ended.
 
+        With `held` only if that is its epoch still; TakenOver.
         The version stays: a client's own attachment must not make its next `update` a conflict.
         """
 

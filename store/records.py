@@ -218,10 +218,10 @@ class Records:
             await self._told(session)
         return ended
 
-    async def take_over(self, tenant: str, session: str) -> int:
+    async def take_over(self, tenant: str, session: str, *, held: int | None = None) -> int:
         """As `Log.take_over`."""
         async with self._intending(tenant, session):
-            epoch = await self._log.take_over(tenant, session)
+            epoch = await self._log.take_over(tenant, session, held=held)
             found = await self._log.get(tenant, session)
             if found is not None:
                 await self._told(found)

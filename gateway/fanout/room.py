@@ -81,6 +81,11 @@ class Attachment:
         else:
             self.outlet.put(frame)
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it held the session, and somebody has taken that over."""
+        return self.epoch is not None and self.epoch < self.room.epoch
+
     def tell_missed(self) -> None:
         """Pass on what came while the reader lagged, if it has stopped lagging."""
         if self.missed is not None and not self.outlet.lagging:
@@ -281,7 +286,7 @@ class Room:
     @property
     def has_outdated(self) -> bool:
         """Whether an attachment holds an older epoch than the session has."""
-        return any(a.epoch is not None and a.epoch < self.epoch for a in self.attachments.values())
+        return any(attachment.is_outdated for attachment in self.attachments.values())
 
     def settle(self, attachment: Attachment) -> None:
         """Do what is due when an attachment has caught up, or else see to it that it catches up."""

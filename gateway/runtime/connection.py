@@ -113,6 +113,8 @@ class Connection:
         self.rtt_ms = ms
         for attachment in self.attachments.values():
             attachment.room.rtt_ms = ms
+        if self.node.leases.holdings.answered(self, self.node.clock.monotonic() - ms / 1000):
+            self.node.leases.confirmed(self)
 
     def on_drained(self) -> None:
         """The peer reads again: go on where it fell behind."""
@@ -176,8 +178,12 @@ class Connection:
 
     def left(self, session: str) -> None:
         """A room has let this connection go."""
-        self.attachments.pop(session, None)
+        attachment = self.attachments.pop(session, None)
         self.seen.pop(session, None)
+        if attachment is not None and attachment.is_outdated:
+            self.node.leases.holdings.lose(self, session)
+        else:
+            self.node.leases.holdings.settle(self, session)
         if self.identity is not None:
             self.node.presence.left(self.identity.tenant, session, self.user)
         self.node.leases.changed(self)

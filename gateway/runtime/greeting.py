@@ -5,6 +5,7 @@ And the refresh of its credential.
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,7 +16,8 @@ from gateway.auth.identity import Identity
 from gateway.protocol import frames, replies
 from gateway.protocol.close import CloseCode
 from gateway.runtime import resumption, sending
-from gateway.runtime.attaching import arrived, enter
+from gateway.runtime.attaching import arrived, enter, tell_lost
+from gateway.runtime.holdings import LOST
 from gateway.runtime.patience import away, has_run_out, limited
 from store.errors import Unavailable
 
@@ -130,7 +132,9 @@ async def _resume(connection: "Connection", hello: frames.Hello) -> "ResumeRecor
     if record is None:
         return None
     connection.predecessor = record.connection
-    return await node.leases.hand_over(record, node.connections.get(record.connection))
+    record = await node.leases.hand_over(record, node.connections.get(record.connection))
+    node.leases.holdings.inherit(connection, record.epochs)
+    return record
 
 
 async def _admitted(connection: "Connection", token: str, request_id: str | None) -> bool:
@@ -183,6 +187,10 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
     for reference in hello.attach:
         if reference.since is not None or reference.session not in wanted:
             wanted[reference.session] = reference.since
+    held = dict(record.epochs) if record is not None else {}
+    for session in [session for session, epoch in held.items() if epoch == LOST and session not in wanted]:
+        with suppress(errors.GatewayError):
+            await tell_lost(connection, session)
     fault: errors.Unavailable | None = None
     begun = connection.node.clock.monotonic()
     for session, since in wanted.items():
@@ -194,12 +202,22 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
             if fault is not None:
                 raise fault  # those before have waited for the log for long, or in vain: the others need not
             async with limited(connection.node.health):
-                await enter(connection, session, since, None)
+                await _again(connection, session, since, held.get(session))
         except errors.GatewayError as error:
             fault = error if isinstance(error, errors.Unavailable) else fault
             connection.node.metrics.error(error.code)
             connection.outlet.put(sending.error_frame(error, None, session))
     await arrived(connection)
+
+
+async def _again(connection: "Connection", session: str, since: int | None, held: int | None) -> None:
+    """Attach, but leave what the client held to whoever has taken it over meanwhile."""
+    try:
+        await enter(connection, session, since, None, held)
+    except errors.Superseded:
+        if held is None:
+            raise
+        await tell_lost(connection, session)
 
 
 async def refresh(connection: "Connection", frame: frames.Refresh) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from gateway.auth.tickets import digest
 from gateway.runtime import resumption
-from gateway.runtime.resumption import Kept, ResumeRecord, Resumption, stamped
+from gateway.runtime.holdings import Holdings
+from gateway.runtime.resumption import Kept, Rest, ResumeRecord, Resumption, stamped
 from store.errors import Unavailable
 from store.live import Live
 from store.types import ConnectionEntry, Mark
@@ -69,6 +70,7 @@ class Leases:
         self._marked = marked
         self._resumption = resumption
         self._joined = joined
+        self.holdings = Holdings()
         self.lease_ms = timeout_ms + LEASE_MARGIN_MS
         # From one assertion to the next, at least; and how much longer the wheel leaves it to the client.
         unheard_ms = min(timeout_ms * UNHEARD_SHARE, resumption.window_ms * WINDOW_SHARE)
@@ -113,7 +115,8 @@ class Leases:
         self._let_go(connection)
         if connection.identity is not None:
             token = None if connection.is_handed_over else connection.resume_token
-            self._departed[connection.id] = (connection.entry, token, _record(connection))
+            self._departed[connection.id] = (connection.entry, token, self._record_of(connection))
+            self.holdings.forget(connection.id)
             if token is not None:
                 self._unwritten.add(token)
             if len(self._departed) > DEPARTED_LIMIT:
@@ -173,6 +176,13 @@ class Leases:
         except Unavailable:
             self.changed(connection)
 
+    async def record_now(self, connection: "Connection") -> None:
+        """Write one connection's resume record. Left to the flush where the store is away."""
+        try:
+            await self._record([connection])
+        except Unavailable:
+            self.confirmed(connection)
+
     async def forget_now(self, connection: "Connection") -> None:
         """Remove a connection that went away before it was welcomed."""
         try:
@@ -184,7 +194,7 @@ class Leases:
         """Index a new connection unless its user has `limit` others. Its token is good then. Unavailable."""
         admitted, _ = await _together(
             self._live.admit(connection.entry, limit=limit, lease_ms=self.lease_ms),
-            self._resumption.keep([(token, _record(connection))]),
+            self._resumption.keep([(token, self._record_of(connection, ahead=1))]),
         )
         if admitted:
             return True
@@ -208,7 +218,7 @@ class Leases:
         """
         if old is not None and old.identity is not None:
             self._step_aside(old)
-            record = _record(old)
+            record = self._record_of(old)
         entry = ConnectionEntry(
             id=record.connection,
             tenant=record.tenant,
@@ -265,18 +275,19 @@ class Leases:
             if each.resume_token is None or not _is_here(each):
                 continue
             kept, sessions = each.kept, self._leased(each).sessions
-            if kept is not None and kept.sessions is sessions and kept.seen == tuple(each.seen.values()):
+            rest: Rest = (*each.seen.values(), *self.holdings.epochs(each).items())
+            if kept is not None and kept.sessions is sessions and kept.rest == rest:
                 same.append(kept)
             else:
                 name = digest(each.resume_token) if kept is None else kept.digest
-                value = stamped(_record(each))
+                value = stamped(self._record_of(each))
                 # Before it is stored, for if it is not, that is found when it is renewed.
-                kept = each.kept = resumption.kept(name, value, sessions, each.seen.values())
+                kept = each.kept = resumption.kept(name, value, sessions, rest)
                 others.append((name, value))
             digests[kept.digest] = each
         taken, lost = await self._told(same, others)
         # Who has gone meanwhile has had the last word, and nothing is said after it.
-        again = [(each, stamped(_record(digests[each]))) for each in lost if _is_here(digests[each])]
+        again = [(each, stamped(self._record_of(digests[each]))) for each in lost if _is_here(digests[each])]
         used = taken | await self._resumption.put(again)
         gone = [digests[each] for each in used if _is_here(digests[each])]
         for connection in gone:
@@ -340,6 +351,16 @@ class Leases:
         # One written under the life before is cleaned up again: who came back with it is yet to be told.
         if entry.incarnation == lease.incarnation:
             self._returning.discard(entry.id)
+
+    def _record_of(self, connection: "Connection", ahead: int = 0) -> ResumeRecord:
+        return ResumeRecord(
+            tenant=connection.caller.tenant,
+            user=connection.user,
+            connection=connection.id,
+            sessions={session: connection.seen.get(session, 0) for session in connection.attachments},
+            node=connection.node.id,
+            epochs=self.holdings.epochs(connection, ahead),
+        )
 
     def _leased(self, connection: "Connection") -> ConnectionEntry:
         """What the indexes hold of the connection, made ready once and kept until it attaches or detaches."""
@@ -422,16 +443,6 @@ def _taken(waiting: "dict[str, Connection]") -> "list[Connection]":
 def _is_here(connection: "Connection") -> bool:
     """Whether the connection is this node's to assert."""
     return not connection.is_closed and not connection.is_handed_over
-
-
-def _record(connection: "Connection") -> ResumeRecord:
-    return ResumeRecord(
-        tenant=connection.caller.tenant,
-        user=connection.user,
-        connection=connection.id,
-        sessions={session: connection.seen.get(session, 0) for session in connection.attachments},
-        node=connection.node.id,
-    )
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

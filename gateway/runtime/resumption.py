@@ -3,7 +3,7 @@
 Single use, kept for the resume window.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
@@ -15,7 +15,7 @@ from store.errors import Unavailable
 from store.live import Live
 
 
-class ResumeRecord(msgspec.Struct, frozen=True):
+class ResumeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a token stands for: a connection and the last seq its client has confirmed in each session."""
 
     tenant: str
@@ -23,7 +23,12 @@ class ResumeRecord(msgspec.Struct, frozen=True):
     connection: str
     sessions: dict[str, int]
     node: str = ""  # where the connection lives, or lived
+    # Of exclusive sessions: the highest epoch that is this client's own, 0 where it has lost it (`Holdings`).
+    epochs: dict[str, int] = {}
 
+
+# What may change in a record besides its sessions, in one tuple: last seqs, then epochs with their sessions.
+Rest = tuple[int | tuple[str, int], ...]
 
 # A stamp of eight digits, and what closes the record behind it.
 _ENDING: Final = 10
@@ -35,12 +40,12 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
     digest: str
     ending: bytes
     sessions: tuple[str, ...]
-    seen: tuple[int, ...]
+    rest: Rest
 
 
-def kept(digest: str, value: bytes, sessions: tuple[str, ...], seen: Iterable[int]) -> Kept:
+def kept(digest: str, value: bytes, sessions: tuple[str, ...], rest: Rest) -> Kept:
     """What is to be remembered of a stored record, besides what it was made of."""
-    return Kept(digest, value[-_ENDING:], sessions, tuple(seen))
+    return Kept(digest, value[-_ENDING:], sessions, rest)
 
 
 _encoder: Final = msgspec.json.Encoder()

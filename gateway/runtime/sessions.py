@@ -73,6 +73,8 @@ def translated() -> Iterator[None]:
         raise ended(error.reason) from error
     except store_errors.VersionConflict as error:
         raise errors.Conflict(f"the session is at version {error.version} by now: read it again") from error
+    except store_errors.TakenOver as error:
+        raise errors.Superseded("somebody else has taken this session over") from error
     except store_errors.LimitReached as error:
         raise errors.LimitReached(f"{error.limit} live sessions are allowed: close one first") from error
     except store_errors.Invalid as error:
@@ -235,13 +237,15 @@ class Sessions:
         frame = replies.session_event(session.id, session.version, reason)
         self._publisher.ended(session, reason, frame)
 
-    async def take_over(self, session: Session, by: tuple[str, ...]) -> int:
+    async def take_over(self, session: Session, by: tuple[str, ...], is_held: bool = False) -> int:
         """Take an exclusive session over for the client of the connections `by`; return the new epoch.
 
-        Who held it is told and can write no more. The version stays, so the row may be one just read.
+        Who held it is told and can write no more. The version stays, so the row may be one just read. Where
+        that client holds it already it does so only from the epoch in the row; Superseded.
         """
+        held = session.epoch if is_held else None
         with translated():
-            epoch = await self._records.take_over(session.tenant, session.id)
+            epoch = await self._records.take_over(session.tenant, session.id, held=held)
         frame = replies.session_event(session.id, session.version, "superseded")
         self._publisher.superseded(session.id, frame, epoch, by)
         return epoch

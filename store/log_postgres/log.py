@@ -144,9 +144,9 @@ class PostgresLog:
         act = Act(at=now, by=by)
         return await self._db.run("end", lambda db: sessions.end(db, tenant, session, reason, act))
 
-    async def take_over(self, tenant: str, session: str) -> int:
+    async def take_over(self, tenant: str, session: str, *, held: int | None = None) -> int:
         _must_be(session, tenant)
-        return await self._db.run("take_over", lambda db: sessions.take_over(db, tenant, session))
+        return await self._db.run("take_over", lambda db: sessions.take_over(db, tenant, session, held))
 
     async def extend(self, expiries: Mapping[str, int]) -> None:
         known = {id: expires_at for id, expires_at in expiries.items() if keys.is_id(id)}

@@ -5,7 +5,7 @@ from typing import Final
 
 import asyncpg
 
-from store.errors import Ended, LimitReached, NotFound, VersionConflict
+from store.errors import Ended, LimitReached, NotFound, TakenOver, VersionConflict
 from store.log_postgres import keys
 from store.log_postgres.connection import Connection
 from store.log_postgres.found import COLUMNS, WIDTH, session_of
@@ -124,13 +124,14 @@ _EXPIRE: Final = statement(
 
 _TAKE_OVER: Final = """
     WITH found AS (
-        SELECT id, end_reason FROM sessions WHERE id = $2 AND tenant_id = $1 FOR NO KEY UPDATE
+        SELECT id, end_reason, epoch FROM sessions WHERE id = $2 AND tenant_id = $1 FOR NO KEY UPDATE
     ), taken AS (
-        UPDATE sessions SET epoch = epoch + 1 FROM found
+        UPDATE sessions SET epoch = sessions.epoch + 1 FROM found
         WHERE sessions.id = found.id AND sessions.id = $2 AND found.end_reason IS NULL
-        RETURNING epoch
+            AND ($3::bigint IS NULL OR found.epoch = $3)
+        RETURNING sessions.epoch
     )
-    SELECT found.end_reason, taken.epoch FROM found LEFT JOIN taken ON true
+    SELECT found.end_reason, found.epoch, taken.epoch FROM found LEFT JOIN taken ON true
 """
 
 # Locked in the order of ids, as everybody does who needs several.
@@ -208,14 +209,16 @@ async def expire_due(db: Connection, now: int, limit: int) -> list[Session]:
     return [session_of(row) for row in await db.fetch(_EXPIRE, now, "expired", None, keys.rows(limit))]
 
 
-async def take_over(db: Connection, tenant: str, session: str) -> int:
-    """Raise the epoch; NotFound, Ended."""
-    row = await db.fetchrow(_TAKE_OVER, tenant, session)
+async def take_over(db: Connection, tenant: str, session: str, held: int | None = None) -> int:
+    """Raise the epoch; NotFound, Ended, TakenOver."""
+    row = await db.fetchrow(_TAKE_OVER, tenant, session, held)
     if row is None:
         raise NotFound("there is no such session")
-    end_reason, epoch = row
+    end_reason, present, epoch = row
     if end_reason is not None:
         raise Ended(end_reason)
+    if epoch is None:
+        raise TakenOver(int(present))
     return int(epoch)
 
 

@@ -137,8 +137,8 @@ class SqliteLog:
         act = Act(at=now, by=by)
         return await self._write("end", lambda db: sessions.end(db, tenant, session, reason, act))
 
-    async def take_over(self, tenant: str, session: str) -> int:
-        return await self._write("take_over", lambda db: sessions.take_over(db, tenant, session))
+    async def take_over(self, tenant: str, session: str, *, held: int | None = None) -> int:
+        return await self._write("take_over", lambda db: sessions.take_over(db, tenant, session, held))
 
     async def extend(self, expiries: Mapping[str, int]) -> None:
         await self._write("extend", lambda db: sessions.extend(db, expiries))

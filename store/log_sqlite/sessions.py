@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from store.errors import Ended, LimitReached, NotFound, VersionConflict
+from store.errors import Ended, LimitReached, NotFound, TakenOver, VersionConflict
 from store.log_sqlite.connection import single
 from store.log_sqlite.events import record
 from store.types import Access, Act, Change, EndReason, Listing, NewSession, Session
@@ -192,9 +192,12 @@ def _end(db: sqlite3.Connection, session: Session, reason: EndReason, act: Act) 
     return ended
 
 
-def take_over(db: sqlite3.Connection, tenant: str, session: str) -> int:
-    """Raise the epoch; NotFound, Ended."""
-    epoch = live(db, tenant, session).epoch + 1
+def take_over(db: sqlite3.Connection, tenant: str, session: str, held: int | None = None) -> int:
+    """Raise the epoch; NotFound, Ended, TakenOver."""
+    present = live(db, tenant, session).epoch
+    if held is not None and present != held:
+        raise TakenOver(present)
+    epoch = present + 1
     db.execute("UPDATE sessions SET epoch = ? WHERE id = ?", (epoch, session))
     return epoch
 

@@ -248,15 +248,15 @@ async def test_a_comparison_that_overtakes_a_takeover_turns_nobody_out_who_made_
         node = cluster.nodes[0]
         take_over = node.records.take_over
 
-        async def slow(*given: Any) -> int:
-            epoch = await take_over(*given)
+        async def slow(*given: Any, **more: Any) -> int:
+            epoch = await take_over(*given, **more)
             # Committed, and its hint not yet published: rooms are compared, again and again.
             for _ in range(5):
                 await node.comparison.compare()
                 await until(lambda: not node.comparison._doubted)
             return epoch
 
-        node.records.take_over = slow  # type: ignore[method-assign, assignment]
+        node.records.take_over = slow  # type: ignore[method-assign]
         assert (await alice.ask("attach", session=session, since=0))["type"] == "attached"
         await turns(5)
         assert events(alice, session) == []

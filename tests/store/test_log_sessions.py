@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.errors import Ended, Invalid, LimitReached, NotFound, VersionConflict
+from store.errors import Ended, Invalid, LimitReached, NotFound, TakenOver, VersionConflict
 from store.log import Log
 from store.types import Change, EndReason, Listing, Mark, Member, Refused, Session
 from tests.store.making import NOW, appended, draft, new_id, new_session, opened
@@ -354,6 +354,15 @@ async def test_each_of_those_who_take_over_at_once_gets_an_epoch_of_its_own(log:
     session = await opened(log, exclusive=True)
     epochs = await asyncio.gather(*(log.take_over("t", session.id) for _ in range(8)))
     assert sorted(epochs) == list(range(2, 10))
+
+
+async def test_of_those_who_held_it_under_one_epoch_one_raises_it(log: Log) -> None:
+    session = await opened(log, exclusive=True)
+    calls = (log.take_over("t", session.id, held=1) for _ in range(8))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [each for each in outcomes if not isinstance(each, TakenOver)] == [2]
+    assert {each.epoch for each in outcomes if isinstance(each, TakenOver)} == {2}
+    assert await log.take_over("t", session.id, held=2) == 3
 
 
 async def test_what_cannot_be_taken_over(log: Log) -> None:

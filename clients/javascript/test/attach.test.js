@@ -257,6 +257,27 @@ test("who hears of the end may attach again at once", async () => {
   assert.equal(again.live, true);
 });
 
+test("who hears right after a resume that somebody else has taken over does not attach again", async () => {
+  const world = new World();
+  const { client, seen, socket } = await world.online();
+  socket.end();
+  world.gateway.on_attach = (to, { session }) => {
+    to.deliver({ type: "session", session, event: "superseded", version: 1 });
+  };
+  await world.clock.advance(200);
+  assert.equal(world.socket.hello.resume, "resume-1");
+  assert.deepEqual(seen.ended.map(({ code }) => code), ["superseded"]);
+  assert.equal(client.sessions.size, 0);
+  // Told once more, as it may be, and later than what a hello has listed is waited for.
+  world.socket.deliver({ type: "session", session: "s1", event: "superseded", version: 1 });
+  await world.clock.advance(10_000);
+  assert.deepEqual(world.socket.sentOf("attach"), []);
+  assert.equal(seen.ended.length, 1);
+  world.socket.end();
+  await world.clock.advance(2000);
+  assert.deepEqual(world.socket.hello.attach, []);
+});
+
 test("updates of a session change its facts", async () => {
   const world = new World();
   const { session, seen, socket } = await world.online();

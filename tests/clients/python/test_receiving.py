@@ -211,6 +211,32 @@ async def test_the_end_of_a_session_ends_the_iteration_after_what_is_here(event:
         await session.close()
 
 
+async def test_who_hears_right_after_a_resume_that_another_took_over_does_not_attach_again() -> None:
+    clock = ManualClock()
+
+    async def first(peer: Peer) -> None:
+        await peer.opened()
+        peer.drop()
+
+    async def second(peer: Peer) -> None:
+        hello = await peer.welcome(resumed=True)
+        assert [each["session"] for each in hello["attach"]] == [SESSION]
+        for _ in range(2):  # told once more, as it may be
+            await peer.send("session", session=SESSION, event="superseded", version=1)
+
+    async with gateway(first, second) as server, server.client(clock=clock) as client:
+        session = await client.open()
+        await until(lambda: clock.sleeps(0.125))
+        clock.advance(0.125)
+        assert [message async for message in session] == []
+        assert isinstance(session.ended, SessionEnded)
+        assert session.ended.code == "superseded"
+        # Later than what a hello has named is waited for.
+        clock.advance(10.0)
+        await turns(20)
+        assert [frame["type"] for frame in server.peers[1].received if frame["type"] == "attach"] == []
+
+
 async def test_a_reader_that_stops_stops_the_socket_and_loses_nothing() -> None:
     total, sent = 3000, 0
 
