@@ -188,9 +188,6 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
         if reference.since is not None or reference.session not in wanted:
             wanted[reference.session] = reference.since
     held = dict(record.epochs) if record is not None else {}
-    for session in [session for session, epoch in held.items() if epoch == LOST and session not in wanted]:
-        with suppress(errors.GatewayError):
-            await tell_lost(connection, session)
     fault: errors.Unavailable | None = None
     begun = connection.node.clock.monotonic()
     for session, since in wanted.items():
@@ -207,6 +204,12 @@ async def _take_up(connection: "Connection", hello: frames.Hello, record: "Resum
             fault = error if isinstance(error, errors.Unavailable) else fault
             connection.node.metrics.error(error.code)
             connection.outlet.put(sending.error_frame(error, None, session))
+    for session in [session for session, epoch in held.items() if epoch == LOST and session not in wanted]:
+        if fault is not None or connection.is_over:
+            break  # most have heard of it the first time
+        with suppress(errors.GatewayError):
+            async with limited(connection.node.health):
+                await tell_lost(connection, session)
     await arrived(connection)
 
 
