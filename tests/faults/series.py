@@ -1,5 +1,6 @@
 """Runs one after the other: those of a cell share a stage for as long as nothing is wrong with it."""
 
+import asyncio
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ async def play_all(plans: Sequence[Plan], folder: Path, results: Path, say: Call
             try:
                 await _play_on_one_stage(waiting, folder / cell, commit, tell)
             except Exception as error:
+                if _is_ended():
+                    raise
                 # It could not be set up, or not be taken down: then what was played on it is judged already.
                 say(traceback.format_exc())
                 if len(waiting) == before:
@@ -50,11 +53,19 @@ async def _play(stage: Stage, plan: Plan, folder: Path, commit: str) -> Result:
     try:
         result = passed(await play(stage, plan, folder), commit)
     except Exception as error:
+        if _is_ended():
+            raise
         # Of the test, or of the machine: the run says nothing about the gateway, and must not end the others.
         result = broken(plan, error, commit)
     if not result.is_clean:
         _keep_logs(stage, folder)
     return result
+
+
+def _is_ended() -> bool:
+    """Whether what goes wrong does so because all of it was ended."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _keep_logs(stage: Stage, folder: Path) -> None:

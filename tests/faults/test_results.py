@@ -155,6 +155,29 @@ async def test_a_stage_that_cannot_be_set_up_costs_one_run_and_one_that_cannot_b
     assert "no ports are free" in (there[0].broke or "")
 
 
+async def test_what_goes_wrong_while_all_is_ended_does_not_have_it_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def set_up(folder: Path) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            raise OSError("a node that was cut off while it left")
+
+    async def play(stage: None, plan: Plan, folder: Path) -> Outcome:
+        await asyncio.Event().wait()
+        raise AssertionError("it is ended before")
+
+    monkeypatch.setattr(series, "set_up", set_up)
+    monkeypatch.setattr(series, "play", play)
+    playing = asyncio.ensure_future(series.play_all(plans_of(1, 3), tmp_path, tmp_path / "r.jsonl", print))
+    await turns(3)
+    playing.cancel()
+    with pytest.raises(OSError, match="cut off"):
+        await asyncio.wait_for(playing, 2.0)
+
+
 # -- side by side
 
 # Adds results as the real one does, but for seed 3, at which it fails, and 4, at which it waits for its end.
