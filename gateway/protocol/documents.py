@@ -31,13 +31,15 @@ _SMALL_EXPONENT: Final = re.compile(rb"[eE]-(\d+)")
 _ZEROS: Final = 2_000
 
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+# As a number: asked for bytes of one, Python 3.11 makes an error with its text first, and throws it away.
+_BACKSLASH: Final = ord("\\")
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def holds_nul(data: bytes) -> bool:
     """Whether a string or key in this JSON holds U+0000, which Postgres refuses to store."""
     # From the cheapest question to the dearest; almost every frame is done with the first.
-    return b"\\" in data and b"\\u0000" in data and _ESCAPED_NUL.search(data) is not None
+    return _BACKSLASH in data and b"\\u0000" in data and _ESCAPED_NUL.search(data) is not None
 
 
 def fault_of(document: bytes, *, depth: int) -> str | None:

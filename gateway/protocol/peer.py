@@ -23,6 +23,8 @@ FLOOD_BURSTS: Final = 2
 
 
 class State(StrEnum):
+    __hash__ = str.__hash__  # that of Enum is a function in Python, and the table is asked with every frame
+
     OPENING = "opening"
     AUTHENTICATING = "authenticating"
     OPEN = "open"
@@ -33,6 +35,8 @@ class State(StrEnum):
 
 class Input(StrEnum):
     """What the client does (up to `flood`), what the gateway decides, and the socket's end."""
+
+    __hash__ = str.__hash__
 
     HELLO = "hello"
     REQUEST = "request"
@@ -98,6 +102,10 @@ TABLE: Final[Mapping[tuple[State, Input], State]] = {
 
 _DEAF: Final = frozenset({State.CLOSING, State.CLOSED})
 
+# Python 3.11 looks up a member of an enumeration by a function in Python: these are needed with every frame.
+_OPENING: Final = State.OPENING
+_REQUEST: Final = Input.REQUEST
+
 
 class Greet(msgspec.Struct, frozen=True):
     """The first frame was a hello: find out who it is, then call `welcomed` or `refused`."""
@@ -148,7 +156,7 @@ class Peer:
 
     def receive(self, data: bytes, now: float) -> Outcome:
         """Take one text message."""
-        if self.state is State.OPENING:
+        if self.state is _OPENING:
             return self._first(data)
         if self.state in _DEAF:
             return _NOTHING
@@ -162,7 +170,7 @@ class Peer:
             return Answer(replies.error(fault.code, fault.message, id=fault.id))
         if isinstance(frame, Hello):
             return self._violation(Input.HELLO, "hello is said once")
-        self._step(Input.REQUEST)
+        self._step(_REQUEST)
         return Do(frame)
 
     def binary(self, size: int, now: float) -> Outcome:

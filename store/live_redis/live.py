@@ -39,11 +39,13 @@ from store.live_redis.scripts import (
     RETIRE,
     TAKE_ONCE,
 )
-from store.redis_wire.scripts import Calls, Command, Script, word, words
+from store.redis_wire.scripts import Calls, Command, Script, word
 from store.redis_wire.wire import Wire
 from store.types import ConnectionEntry, LiveSession, NodeEntry, SessionState, SessionStats
 
 T = TypeVar("T")
+
+_ENCODER: Final = msgspec.json.Encoder()
 
 # Replies of one pipeline when a session has very many connections: about 100 KiB.
 READ: Final = 500
@@ -138,11 +140,17 @@ class RedisLive:
 
     async def put_sessions(self, records: Sequence[LiveSession], *, lease_ms: int) -> None:
         calls: Calls[None] = Calls(PUT_RECORDS, self._wire.slot_in, lease_ms)
-        for record in records:
-            value = msgspec.json.encode(_Record(record.state, record.stats))
-            host = life_of(record.node, record.incarnation)
-            key = words(self._keys.session(record.tenant, record.id))
-            calls.add(None, key, words(host, value), 1)
+        lives = {(each.node, each.incarnation) for each in records}
+        hosts = {each: word(life_of(*each).encode()) for each in lives}
+        calls.extend(
+            repeat(None, len(records)),
+            [word(self._keys.session(each.tenant, each.id).encode()) for each in records],
+            [
+                hosts[each.node, each.incarnation] + word(_ENCODER.encode(_Record(each.state, each.stats)))
+                for each in records
+            ],
+            repeat(1, len(records)),
+        )
         await self._wire.call([command for command, _ in calls.commands()])
 
     async def session(self, tenant: str, session: str) -> LiveSession | None:
