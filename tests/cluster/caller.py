@@ -45,6 +45,7 @@ class Caller:
         self.attached: set[str] = set()
         self.live: set[str] = set()
         self.superseded: set[str] = set()  # where somebody else has taken over
+        self.unheard: set[str] = set()  # attached to, or not: the last connection was lost before the answer
         self.epochs: dict[str, int] = {}  # held in exclusive sessions
         self.patience_s = WELCOME_WITHIN_S
         self.deaf_s: float | None = None  # after so long a silence it takes its connection for lost
@@ -191,6 +192,7 @@ class Caller:
         self.live.clear()
         self._beats.clear()
         unanswered, self._asked_for = self._asked_for, {}
+        self.unheard = {asked.session for asked in unanswered.values() if asked.kind == "attach"}
         for asked in unanswered.values():
             if not asked.answer.done():
                 asked.answer.set_exception(ConnectionResetError(said))

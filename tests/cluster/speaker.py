@@ -202,9 +202,8 @@ class Speaker(Caller):
         # Where it was when it asked: by now it may have been given more by the attachment before.
         asked = self._asked_for.get(frame.get("id", ""))
         since = self.cursors.get(session, 0) if asked is None or asked.since is None else asked.since
-        self._expect(
-            asked is not None or session not in self.superseded, "back what somebody else took over", frame
-        )
+        is_theirs = asked is None and session in self.superseded - self.unheard
+        self._expect(not is_theirs, "back what somebody else took over", frame)
         self._expect(frame["since"] == since, f"attached elsewhere than behind {since}", frame)
         self.cursors[session] = since
         self._expect(frame["title"] == self.titles.get(session), "another session's title", frame)
