@@ -1,5 +1,6 @@
 """The driver itself: its clients come back, and notice whatever was meant for somebody else."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
@@ -9,7 +10,8 @@ import pytest
 
 from tests.cluster.speaker import Speaker
 from tests.cluster.trial import Size, trial
-from tests.cluster.wire import Wire
+from tests.cluster.under_way import Asked
+from tests.cluster.wire import Frame, Wire
 from tests.evidence.history import History
 from tests.evidence.timing import Spread, ack_delays
 from tests.waiting import later
@@ -73,3 +75,20 @@ async def test_what_is_meant_for_somebody_else_is_noticed(
 ) -> None:
     say(speaker)
     assert any(sentence in stray for stray in speaker.strays), speaker.strays
+
+
+@pytest.mark.parametrize("has_asked", [True, False], ids=["its own", "another's"])
+async def test_what_a_resume_gives_back_is_its_own_if_it_had_asked_for_it(
+    has_asked: bool, speaker: Speaker
+) -> None:
+    tell(speaker, type="session", session="s1", event="superseded")
+    if has_asked:
+        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(asyncio.Future.exception)
+        speaker._asked_for["ann?1"] = Asked("attach", "s1", 0, answer)
+    assert speaker._wire is not None
+    speaker._gone(speaker._wire, "lost before the answer")
+    speaker._wire = Wire(speaker)
+    tell(speaker, type="welcome", user="ann", **WELCOME)
+    tell(speaker, type="attached", session="s1", since=0, title="Room 1")
+    assert [("took over" in stray) for stray in speaker.strays] == ([] if has_asked else [True])
