@@ -50,6 +50,7 @@ class Crowd:
         self.sent = 0
         self.surname = ""  # of all of them, where several crowds come after each other
         self.is_roaming = False  # whether they come back to any node, not to their own
+        self.is_contending = True  # whether they take exclusive sessions over from each other
         self._seed = seed
         self._chance = Random(f"crowd:{seed}")  # noqa: S311 - what to say and when
         self._beating: asyncio.Task[None] | None = None
@@ -190,7 +191,7 @@ class Crowd:
         if len(speaker.unacked) >= UNDER_WAY:
             return
         if room.id in speaker.superseded:
-            if self._chance.random() < TAKING_OVER:
+            if self._chance.random() < TAKING_OVER and self.is_contending:
                 speaker.take_over(room.id)
             return
         self.sent += 1
