@@ -8,6 +8,7 @@ import contextlib
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -53,10 +54,17 @@ _LOOK_EVERY_S: Final = 0.25
 @click.option("--keep/--discard", default=True, show_default=True, help="What becomes of the data.")
 def main(nodes: int, port: int, folder: Path, keep: bool) -> None:
     """Run Postgres, Redis, gateway nodes and a TCP load balancer on this machine, until Ctrl-C."""
+    told = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        # Remembered as well: where Python runs a finalizer at that moment, it drops what is raised.
+        told.set()
+        raise KeyboardInterrupt
+
     try:
-        # Until the nodes run, SIGTERM ends this as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        code = run(plan_targets(nodes, port), port, folder.resolve(), keep=keep)
+        for number in _SIGNALS:
+            signal.signal(number, interrupt)
+        code = run(plan_targets(nodes, port), port, folder.resolve(), told, keep=keep)
     except KeyboardInterrupt:
         code = 0
     except (ServerMissing, ServerFailed, NoPlace, FolderInUse, PortTaken) as error:
@@ -72,7 +80,7 @@ def plan_targets(nodes: int, port: int) -> list[Target]:
     return [Target(f"n{number}", port + number, port + OPS_BEYOND + number) for number in range(1, nodes + 1)]
 
 
-def run(targets: Sequence[Target], port: int, folder: Path, *, keep: bool) -> int:
+def run(targets: Sequence[Target], port: int, folder: Path, told: threading.Event, *, keep: bool) -> int:
     """Run a cluster until it is told to end, or has no node left; the exit code."""
     with ExitStack() as running:
         front = running.enter_context(listening(port))
@@ -82,17 +90,21 @@ def run(targets: Sequence[Target], port: int, folder: Path, *, keep: bool) -> in
         places = running.enter_context(shared_places(folder, keep=keep, tell=click.echo))
         nodes = running.enter_context(_nodes(targets, places, folder))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(serve(nodes, places, front))
+            code = runner.run(serve(nodes, places, front, told))
         click.echo("ending")
     click.echo(f"ended; the data are kept in {folder}" if keep else "ended")
     return code
 
 
-async def serve(nodes: Sequence[GatewayNode], places: Places, front: socket.socket) -> int:
+async def serve(
+    nodes: Sequence[GatewayNode], places: Places, front: socket.socket, told: threading.Event
+) -> int:
     """Balance until SIGINT or SIGTERM, telling of whoever dies; the exit code. ServerFailed."""
     stopped = asyncio.Event()
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if told.is_set():
+        stopped.set()
     async with Balancer([node.target for node in nodes], tell=click.echo) as balancer:
         await _until_ready(nodes, balancer, stopped)
         await balancer.start(front)

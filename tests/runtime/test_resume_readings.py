@@ -87,6 +87,7 @@ async def test_a_hundred_resumes_at_once_are_a_few_statements(tmp_path: Path, po
             tokens.append((await client.hello(f"user-{n}"))["resume"])
             await client.open()
             client.vanish()
+        await until(lambda: here.node.records.counts["list_load"] == 100)
         before = Counter(here.node.log.queries)
         backs = [here.connect() for _ in tokens]
         welcomes = await asyncio.gather(

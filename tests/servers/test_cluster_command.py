@@ -1,17 +1,23 @@
 """`make cluster`: one command starts everything and says where it is; one signal ends everything."""
 
+import asyncio
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import httpx
 import psutil
 import pytest
 
+from loadtest.cluster.__main__ import serve
+from loadtest.cluster.node import listening
+from loadtest.cluster.places import Places
 from loadtest.servers.account import leave
 from loadtest.servers.ports import free_port
 from tests.servers.cluster_process import ROOT, ClusterProcess
@@ -116,9 +122,21 @@ async def test_ctrl_c_while_it_starts_ends_what_has_started(folder: Path) -> Non
     await until(lambda: "Postgres" in cluster.output, within=20)
     family = cluster.family()
     cluster.send(signal.SIGINT)
-    assert await cluster.wait() == 0
+    assert await cluster.wait() == 0, cluster.output
     await until(lambda: not alive(family))
     assert "Traceback" not in cluster.output
+
+
+async def test_a_ctrl_c_that_was_raised_where_python_drops_it_is_obeyed_before_anything_is_served() -> None:
+    told = threading.Event()
+    told.set()
+    places = cast(Places, None)  # nothing is looked at any more
+    try:
+        async with asyncio.timeout(5):
+            assert await serve([], places, listening(0), told) == 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().remove_signal_handler(number)
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:
