@@ -6,7 +6,7 @@ from typing import Final
 from starlette.responses import Response
 
 from gateway.protocol.codec import Fragment, json_bytes
-from gateway.protocol.replies import rfc3339
+from gateway.protocol.replies import message_shape, rfc3339
 from store.types import Listing, Member, Message, Session
 
 _NULL: Final = Fragment(b"null")
@@ -68,18 +68,10 @@ def session_in_full(session: Session) -> dict[str, object]:
 
 
 def message_in_full(message: Message) -> dict[str, object]:
-    """A message as readers get it."""
-    return {
-        "session": message.session,
-        "seq": message.seq,
-        "id": message.id,
-        "client_id": message.client_id,
-        "sender": message.sender,
-        "role": message.role,
-        "content": message.content,
-        "metadata": Fragment(message.metadata),
-        "created_at": when(message.created_at),
-    }
+    """A message as readers get it, but that it is no frame and has no `type`."""
+    fields: dict[str, object] = {**message_shape(message)}
+    del fields["type"]
+    return fields
 
 
 def listing(row: Listing) -> dict[str, object]:

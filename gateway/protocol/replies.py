@@ -210,7 +210,8 @@ def ack(id: str, session: str, seq: int, ts: int, duplicate: bool) -> bytes:
     return encode(frame)
 
 
-def _shape(message: Message) -> shapes.MessageFrame:
+def message_shape(message: Message) -> shapes.MessageFrame:
+    """A message as readers get it, before it is encoded."""
     return {
         "type": "message",
         "session": message.session,
@@ -227,7 +228,7 @@ def _shape(message: Message) -> shapes.MessageFrame:
 
 def message(message: Message) -> bytes:
     """Deliver a message. Hot: once for each message, at its origin."""
-    return encode(_shape(message))
+    return encode(message_shape(message))
 
 
 def history(id: str | None, session: str, messages: Iterable[Message], head: int, more: bool) -> bytes:
@@ -235,7 +236,7 @@ def history(id: str | None, session: str, messages: Iterable[Message], head: int
     frame: shapes.HistoryReply = {
         "type": "history",
         "session": session,
-        "messages": [_shape(message) for message in messages],
+        "messages": [message_shape(message) for message in messages],
         "head": head,
         "more": more,
     }

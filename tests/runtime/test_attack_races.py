@@ -95,22 +95,28 @@ async def test_a_role_changed_while_attaching_is_the_one_that_counts(tmp_path: P
         assert (await answer_of(bob, "late"))["role"] == "reader"
 
 
+def hold_takeover(w: World) -> tuple[asyncio.Event, asyncio.Event]:
+    """Hold the answer to the next takeover: the first is set when it has happened, the second lets it go."""
+    take_over = w.node.sessions.take_over
+    has_taken, go = asyncio.Event(), asyncio.Event()
+
+    async def held(*args: Any) -> int:
+        w.node.sessions.take_over = take_over  # type: ignore[method-assign]
+        epoch = await take_over(*args)
+        has_taken.set()
+        await go.wait()
+        return epoch
+
+    w.node.sessions.take_over = held  # type: ignore[method-assign, assignment]
+    return has_taken, go
+
+
 async def test_of_two_that_take_over_at_once_the_older_is_told(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         first = await w.client()
         session = await first.open(exclusive=True)
         second, third = await w.client(), await w.client()
-        take_over = w.node.sessions.take_over
-        has_taken, go = asyncio.Event(), asyncio.Event()
-
-        async def held(*args: Any) -> int:
-            w.node.sessions.take_over = take_over  # type: ignore[method-assign]
-            epoch = await take_over(*args)
-            has_taken.set()
-            await go.wait()
-            return epoch
-
-        w.node.sessions.take_over = held  # type: ignore[method-assign, assignment]
+        has_taken, go = hold_takeover(w)
         second.say("attach", session=session, id="late")
         await has_taken.wait()
         attached = await third.ask("attach", session=session)
@@ -127,17 +133,7 @@ async def test_a_holder_whose_own_takeover_comes_too_late_is_out_when_it_is_told
         alice = await w.client()
         session = await alice.open(exclusive=True)
         other = await w.client()
-        take_over = w.node.sessions.take_over
-        has_taken, go = asyncio.Event(), asyncio.Event()
-
-        async def held(*args: Any) -> int:
-            w.node.sessions.take_over = take_over  # type: ignore[method-assign]
-            epoch = await take_over(*args)
-            has_taken.set()
-            await go.wait()
-            return epoch
-
-        w.node.sessions.take_over = held  # type: ignore[method-assign, assignment]
+        has_taken, go = hold_takeover(w)
         alice.say("attach", session=session, since=0, id="again")
         await has_taken.wait()
         assert (await other.ask("attach", session=session))["type"] == "attached"
